@@ -1,0 +1,1 @@
+"""L1 kernels: what each operation means, its reference in numpy and its native code as LLVM text. Sees `hardware` and below."""

@@ -1,0 +1,195 @@
+"""Run one operation natively on arrays, and hold it to its contract.
+
+For authors of operations: `run_native` compiles the kernel of a contract for this machine and calls it once;
+`verify_operation` compares it with the reference inside the declared precision, in several splits of its units, with
+workspace and outputs filled with NaN first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from plumbline.compiler.lowering.codegen import compile_object
+from plumbline.compiler.lowering.step_function import emit_step_function
+from plumbline.contracts import dims
+from plumbline.contracts.dims import Expr
+from plumbline.contracts.program import StepSignature
+from plumbline.contracts.tensors import DType, TensorType
+from plumbline.kernels.contract import Inference, OperationContract
+from plumbline.kernels.emit.ir import ModuleBuilder
+from plumbline.kernels.emit.target import AVX2, AVX512, NEON, TargetDescription
+
+__all__ = ["NativeOperation", "host_target", "run_native", "verify_operation"]
+
+
+def host_target() -> TargetDescription:
+    """The widest target description that this machine runs."""
+    host = llvm.get_host_cpu_features()
+    if llvm.get_default_triple().startswith(("aarch64", "arm64")):
+        return NEON
+    return AVX512 if host.get("avx512f") and host.get("avx512vl") else AVX2
+
+
+_engines: list[Any] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeOperation:
+    """A compiled step function with the number of its units and its workspace."""
+
+    signature: StepSignature
+    address: int
+    symbols: Mapping[str, int]
+    units: int
+    workspace_bytes: int
+
+    def __call__(
+        self, inputs: Sequence[np.ndarray | None], cuts: Sequence[int] = (), poison: bool = True
+    ) -> tuple[np.ndarray, ...]:
+        """Run over all units, split at `cuts`, later pieces first. Returns fresh output arrays."""
+        arrays = [np.ascontiguousarray(x) for x in inputs if x is not None]
+        outputs = tuple(_output(t, self.symbols, poison) for t in self.signature.outputs)
+        workspace = np.full(self.workspace_bytes + 64, 0xFF, np.uint8)
+        offset = -workspace.ctypes.data % 64
+        values = np.array([*self.symbols.values(), 0], np.int64)
+        pointers = [a.ctypes.data for a in (*arrays, *outputs)]
+        pointers += [workspace.ctypes.data + offset, values.ctypes.data]
+        function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(pointers), ctypes.c_int64, ctypes.c_int64)(
+            self.address
+        )
+        edges = [0, *sorted(c for c in cuts if 0 < c < self.units), self.units]
+        for begin, end in reversed(list(zip(edges, edges[1:], strict=False))):
+            function(*pointers, begin, end)
+        return outputs
+
+
+def _output(type_: TensorType, symbols: Mapping[str, int], poison: bool) -> np.ndarray:
+    shape = tuple(dims.evaluate(d, symbols) for d in type_.shape)
+    array = np.zeros(shape, type_.dtype.numpy)
+    if poison:
+        array.view(np.uint8).reshape(-1)[...] = 0xFF if type_.dtype is not DType.BOOL else 1
+    return array
+
+
+def compile_operation(
+    contract: OperationContract,
+    signature: StepSignature,
+    symbols: Mapping[str, int],
+    target: TargetDescription | None = None,
+) -> NativeOperation:
+    """Compile the kernel of an operation for one signature."""
+    if contract.kernel is None:
+        raise ValueError(f"operation {contract.name} has no kernel")
+    target = target or host_target()
+    work = contract.kernel.work(signature, target)
+    module = ModuleBuilder()
+    name = "step_" + hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
+    emit_step_function(module, name, signature, contract.kernel, target, tuple(symbols), internal=False)
+    code = compile_object(module.text(), target)
+    engine = llvm.create_mcjit_compiler(
+        llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine(opt=2)
+    )
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    return NativeOperation(
+        signature=signature, address=engine.get_function_address(name), symbols=symbols,
+        units=dims.evaluate(work.units, symbols), workspace_bytes=work.workspace_bytes,
+    )  # fmt: skip
+
+
+def signature_of(
+    contract: OperationContract,
+    inputs: Sequence[np.ndarray | None],
+    attributes: Mapping[str, Any],
+    symbolic: Mapping[tuple[int, int], str] | None = None,
+) -> tuple[StepSignature, dict[str, int]]:
+    """The signature of a call on arrays.
+
+    Args:
+        contract: the operation.
+        inputs: arrays.
+        attributes: attributes of the operation.
+        symbolic: (input, axis) -> symbol name; those extents become run-time values.
+    """
+    symbols: dict[str, int] = {}
+    types: list[TensorType | None] = []
+    for position, array in enumerate(inputs):
+        if array is None:
+            types.append(None)
+            continue
+        shape: list[int | Expr] = list(array.shape)
+        for axis in range(array.ndim):
+            name = (symbolic or {}).get((position, axis))
+            if name is not None:
+                symbols[name] = array.shape[axis]
+                shape[axis] = dims.symbol(name)
+        types.append(TensorType(DType.of(array), tuple(shape)))
+    inference = Inference(operation=contract.name, inputs=tuple(types), attributes=attributes)
+    signature = StepSignature(
+        operation=contract.name, inputs=tuple(types), outputs=contract.infer(inference), attributes=attributes
+    )
+    return signature, symbols
+
+
+def run_native(
+    contract: OperationContract,
+    inputs: Sequence[np.ndarray | None],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    symbolic: Mapping[tuple[int, int], str] | None = None,
+    target: TargetDescription | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Compile and run an operation once on this machine."""
+    signature, symbols = signature_of(contract, inputs, attributes or {}, symbolic)
+    return compile_operation(contract, signature, symbols, target)(inputs)
+
+
+def verify_operation(
+    contract: OperationContract,
+    inputs: Sequence[np.ndarray | None],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    symbolic: Mapping[tuple[int, int], str] | None = None,
+    target: TargetDescription | None = None,
+) -> None:
+    """Hold native code to the contract on these inputs.
+
+    Raises:
+        AssertionError: shapes, types or values differ from the reference beyond the declared precision, or bits
+            depend on how the units were split.
+    """
+    attributes = attributes or {}
+    signature, symbols = signature_of(contract, inputs, attributes, symbolic)
+    native = compile_operation(contract, signature, symbols, target)
+    whole = native(inputs)
+    pieces = native(inputs, cuts=(1, native.units // 3, native.units // 2, native.units - 1))
+    expected = contract.reference(inputs, attributes)
+    for position, (ours, split, reference) in enumerate(zip(whole, pieces, expected, strict=True)):
+        where = f"{contract.name} output {position}"
+        np.testing.assert_equal(ours.shape, np.shape(reference), err_msg=where)
+        np.testing.assert_array_equal(ours.view(np.uint8), split.view(np.uint8), err_msg=f"{where}: split")
+        _compare(ours, np.asarray(reference), contract, where)
+
+
+def _compare(ours: np.ndarray, reference: np.ndarray, contract: OperationContract, where: str) -> None:
+    if reference.dtype != ours.dtype:
+        raise AssertionError(f"{where}: reference is {reference.dtype}, native is {ours.dtype}")
+    precision = contract.precision
+    scale = {2: 2.0**13, 8: 2.0**-29}.get(ours.dtype.itemsize, 1.0) if ours.dtype.kind == "f" else 1.0
+    if ours.dtype.kind != "f" or precision.relative == precision.absolute == 0.0:
+        np.testing.assert_array_equal(ours, reference, err_msg=where)
+        return
+    np.testing.assert_allclose(
+        ours.astype(np.float64), reference.astype(np.float64), rtol=precision.relative * scale,
+        atol=precision.absolute * scale, err_msg=where,
+    )  # fmt: skip
+
+
