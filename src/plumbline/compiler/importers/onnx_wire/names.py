@@ -1,0 +1,243 @@
+"""Whether the names of an indexed model make sense: each value made once, each use defined, no cycles.
+
+ONNX asks for nodes in topological order, but files that only lack the order are common; they are accepted,
+and `order_nodes` gives the order. It is deterministic: among nodes that are ready, the first in the file.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from plumbline.compiler.importers.onnx_wire.records import (
+    OnnxFunction,
+    OnnxGraph,
+    OnnxModel,
+    OnnxNode,
+)
+from plumbline.errors import ValidationError
+
+__all__ = [
+    "CyclicGraphError",
+    "DuplicateNameError",
+    "UndefinedValueError",
+    "node_label",
+    "order_nodes",
+    "verify_names",
+]
+
+
+@dataclass(eq=False, kw_only=True)
+class DuplicateNameError(ValidationError):
+    """A name is given twice where it must be unique."""
+
+    code = "validation.onnx.duplicate_name"
+    owner = "compiler.importers"
+    template = "{scope}: the {kind} name {name!r} is given twice"
+
+    scope: str
+    kind: str
+    name: str
+
+
+@dataclass(eq=False, kw_only=True)
+class UndefinedValueError(ValidationError):
+    """A value is used that nothing makes."""
+
+    code = "validation.onnx.undefined_value"
+    owner = "compiler.importers"
+    template = "{scope}: {user} uses {name!r}, which no input, initialiser or node makes"
+
+    scope: str
+    user: str
+    name: str
+
+
+@dataclass(eq=False, kw_only=True)
+class CyclicGraphError(ValidationError):
+    """Nodes, or functions, depend on themselves."""
+
+    code = "validation.onnx.cycle"
+    owner = "compiler.importers"
+    template = "{scope}: {member} depends on its own result"
+
+    scope: str
+    member: str
+
+
+def verify_names(model: OnnxModel) -> None:
+    """Check the names of every graph, nested graph and function body.
+
+    A nested graph may use values of the graphs around it and may reuse their names for its own.
+
+    Raises:
+        DuplicateNameError: two initialisers, inputs, outputs, functions or makers of a value share a name.
+        UndefinedValueError: a value that nothing makes is used.
+        CyclicGraphError: nodes or functions depend on themselves.
+    """
+    _verify_functions(model.functions)
+    scopes: list[tuple[OnnxGraph, frozenset[str]]] = [(model.graph, frozenset())]
+    while scopes:
+        graph, outer = scopes.pop()
+        visible = _verify_graph(graph, outer)
+        scopes.extend((inner, visible) for node in graph.nodes for inner in _inner_graphs(node))
+    for function in model.functions:
+        _verify_function(function)
+
+
+def order_nodes(nodes: Sequence[OnnxNode], scope: str = "graph") -> tuple[OnnxNode, ...]:
+    """The nodes in a topological order: file order wherever dependencies allow it.
+
+    Raises:
+        CyclicGraphError: naming a node on a cycle.
+    """
+    makers = {name: index for index, node in enumerate(nodes) for name in node.outputs if name}
+    needs: list[set[int]] = []
+    users: dict[int, list[int]] = {}
+    for index, node in enumerate(nodes):
+        makers_of_node = {makers[name] for name in _used_names(node) if name in makers}
+        needs.append(makers_of_node)
+        for maker in makers_of_node:
+            users.setdefault(maker, []).append(index)
+    ready = [index for index, needed in enumerate(needs) if not needed]
+    order: list[OnnxNode] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(nodes[index])
+        for user in users.get(index, ()):
+            needs[user].discard(index)
+            if not needs[user]:
+                heapq.heappush(ready, user)
+    if len(order) != len(nodes):
+        raise CyclicGraphError(scope=scope, member=node_label(nodes[_on_cycle(needs)]))
+    return tuple(order)
+
+
+def node_label(node: OnnxNode) -> str:
+    """How messages name a node: operator and name, or operator and first output."""
+    name = node.name or next((output for output in node.outputs if output), "")
+    return f"node {name!r} ({node.op_type})"
+
+
+def _on_cycle(needs: Sequence[set[int]]) -> int:
+    """A node on a cycle: walk back along unmet needs until one repeats."""
+    index = next(i for i, needed in enumerate(needs) if needed)
+    seen: set[int] = set()
+    while index not in seen:
+        seen.add(index)
+        index = min(needs[index])
+    return index
+
+
+def _verify_graph(graph: OnnxGraph, outer: frozenset[str]) -> frozenset[str]:
+    """Check one graph; returns the names that its nested graphs can see."""
+    scope = f"graph {graph.name!r}"
+    inputs = _unique((value.name for value in graph.inputs), scope, "input")
+    constants = _unique(_constant_names(graph), scope, "initialiser")
+    _unique((value.name for value in graph.outputs), scope, "output")
+    made = _verify_nodes(graph.nodes, inputs | constants, outer, scope)
+    for value in graph.outputs:
+        if value.name not in made and value.name not in outer:
+            raise UndefinedValueError(scope=scope, user="its output", name=value.name)
+    return outer | made
+
+
+def _verify_function(function: OnnxFunction) -> None:
+    scope = f"function {function.domain}::{function.name}"
+    inputs = _unique(function.inputs, scope, "input")
+    _unique(function.outputs, scope, "output")
+    defaults = (attribute.name for attribute in function.attribute_defaults)
+    _unique((*function.attributes, *defaults), scope, "attribute")
+    made = _verify_nodes(function.nodes, inputs, frozenset(), scope)
+    for name in function.outputs:
+        if name not in made:
+            raise UndefinedValueError(scope=scope, user="its output", name=name)
+    scopes = [(inner, made) for node in function.nodes for inner in _inner_graphs(node)]
+    while scopes:
+        graph, outer = scopes.pop()
+        visible = _verify_graph(graph, outer)
+        scopes.extend((inner, visible) for node in graph.nodes for inner in _inner_graphs(node))
+
+
+def _verify_nodes(
+    nodes: Sequence[OnnxNode], given: frozenset[str], outer: frozenset[str], scope: str
+) -> frozenset[str]:
+    """Values made in one scope: each once, each use defined, no cycle."""
+    made = set(given)
+    for node in nodes:
+        for name in node.outputs:
+            if name and name in made:
+                raise DuplicateNameError(scope=scope, kind="value", name=name)
+            made.add(name)
+    made.discard("")
+    for node in nodes:
+        for name in node.inputs:
+            if name and name not in made and name not in outer:
+                raise UndefinedValueError(scope=scope, user=node_label(node), name=name)
+    order_nodes(nodes, scope)
+    return frozenset(made)
+
+
+def _verify_functions(functions: Sequence[OnnxFunction]) -> None:
+    """Functions have unique names, and none calls itself, directly or through others."""
+    table: dict[tuple[str, str, str], OnnxFunction] = {}
+    for function in functions:
+        key = (function.domain, function.name, function.overload)
+        if key in table:
+            raise DuplicateNameError(scope="model", kind="function", name=f"{key[0]}::{key[1]}")
+        table[key] = function
+    calls = {
+        key: {call for call in _calls(function.nodes) if call in table} for key, function in table.items()
+    }
+    while leaves := [key for key, called in calls.items() if not called]:
+        for key in leaves:
+            del calls[key]
+        for called in calls.values():
+            called.difference_update(leaves)
+    if calls:
+        domain, name, _ = next(iter(calls))
+        raise CyclicGraphError(scope="model", member=f"function {domain}::{name}")
+
+
+def _calls(nodes: Iterable[OnnxNode]) -> Iterator[tuple[str, str, str]]:
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        yield (node.domain, node.op_type, node.overload)
+        waiting.extend(inner for graph in _inner_graphs(node) for inner in graph.nodes)
+
+
+def _constant_names(graph: OnnxGraph) -> Iterator[str]:
+    yield from (tensor.name for tensor in graph.initializers)
+    yield from (sparse.values.name for sparse in graph.sparse_initializers)
+
+
+def _inner_graphs(node: OnnxNode) -> Iterator[OnnxGraph]:
+    for attribute in node.attributes:
+        values = attribute.value if isinstance(attribute.value, tuple) else (attribute.value,)
+        yield from (value for value in values if isinstance(value, OnnxGraph))
+
+
+def _used_names(node: OnnxNode) -> Iterator[str]:
+    """Inputs of a node and every name that its nested graphs mention.
+
+    A name that a nested graph makes itself may coincide with one outside; it then only adds an order.
+    """
+    yield from node.inputs
+    graphs = list(_inner_graphs(node))
+    while graphs:
+        graph = graphs.pop()
+        yield from (value.name for value in graph.outputs)
+        for inner in graph.nodes:
+            yield from inner.inputs
+            graphs.extend(_inner_graphs(inner))
+
+
+def _unique(names: Iterable[str], scope: str, kind: str) -> frozenset[str]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DuplicateNameError(scope=scope, kind=kind, name=name)
+        seen.add(name)
+    return frozenset(seen)
