@@ -94,16 +94,11 @@ def place(
     order: Sequence[int],
     *,
     best_fit: bool = False,
-    limit: int | None = None,
-) -> Placed | tuple[int, int]:
-    """Puts each extent of `order` at the lowest free address (or into the tightest gap, with `best_fit`).
-
-    Returns:
-        The placement, or `(position in order, work)` of the first extent that ends above `limit`.
-    """
+) -> Placed:
+    """Puts each extent of `order` at the lowest free address (or into the tightest gap, with `best_fit`)."""
     addresses = [-1] * len(extents)
     peak = work = 0
-    for position, at in enumerate(order):
+    for at in order:
         units = extents[at].units
         taken = sorted((addresses[j], extents[j].units) for j in neighbours[at] if addresses[j] >= 0)
         work += len(neighbours[at]) + 1
@@ -117,8 +112,6 @@ def place(
             floor = max(floor, address + length)
         addresses[at] = chosen if chosen >= 0 else floor
         peak = max(peak, addresses[at] + units)
-        if limit is not None and peak > limit:
-            return position, work
     return Placed(tuple(max(address, 0) for address in addresses), peak, work)
 
 
@@ -174,28 +167,66 @@ def _range_minimum(values: Sequence[int]) -> Callable[[int, int], int]:
 def improve(
     extents: Sequence[Extent],
     neighbours: Sequence[Sequence[int]],
-    start: Sequence[int],
+    order: Sequence[int],
     best: Placed,
     *,
     goal: int,
-    rounds: int,
     work: int,
 ) -> Placed:
-    """Searches for a lower peak by moving the extent that does not fit to the front, then trying again.
+    """Searches for a lower peak by eviction, until `goal` is reached or `work` is used up.
 
-    The limit falls to just under the best peak, so each success is a gain. Ends at `goal`, or when `rounds`
-    or `work` are used up; no clock and no randomness, so the result is always the same.
+    The limit is the goal first, then halfway between what failed and the best. An extent that ends above it
+    evicts its neighbours, takes the lowest address and lets them look for another. No clock and no
+    randomness, so the result is always the same.
     """
-    order, spent = list(start), 0
-    for attempt in range(rounds):
-        if best.peak <= goal or spent >= work:
-            break
-        outcome = place(extents, neighbours, order, best_fit=attempt % 2 == 1, limit=best.peak - 1)
-        if isinstance(outcome, Placed):
-            best, spent = outcome, spent + outcome.work
-            continue
-        position, used = outcome
+    spent, low = 0, goal
+    while low < best.peak and spent < work:
+        limit = (low + best.peak - 1) // 2 if spent else goal
+        found, used = _place_by_eviction(extents, neighbours, order, limit, (work - spent + 1) // 2)
         spent += used
-        front = position * (attempt % 4) // 4
-        order.insert(front, order.pop(position))
+        if found is None:
+            low = limit + 1
+        else:
+            best = found
     return best
+
+
+def _place_by_eviction(
+    extents: Sequence[Extent],
+    neighbours: Sequence[Sequence[int]],
+    order: Sequence[int],
+    limit: int,
+    work: int,
+) -> tuple[Placed | None, int]:
+    """A placement under `limit`, or None, with the work done. An extent gains rank with every failure."""
+    rank = {at: position for position, at in enumerate(order)}
+    failures, addresses, spent = [0] * len(extents), [-1] * len(extents), 0
+    queue = [(0, position, at) for position, at in enumerate(order)]
+    while queue and spent < work:
+        _, _, at = heapq.heappop(queue)
+        units = extents[at].units
+        spent += len(neighbours[at]) + 1
+        taken = sorted((addresses[j], extents[j].units) for j in neighbours[at] if addresses[j] >= 0)
+        addresses[at] = _lowest_gap(taken, units)
+        if addresses[at] + units <= limit:
+            continue
+        failures[at] += 1
+        evicted = [j for j in neighbours[at] if addresses[j] >= 0 and failures[j] < failures[at]]
+        for other in evicted:
+            addresses[other] = -1
+            heapq.heappush(queue, (-failures[other], rank[other], other))
+        addresses[at] = -1
+        heapq.heappush(queue, (-failures[at], rank[at], at))
+    if queue:
+        return None, spent
+    peak = max((addresses[at] + extents[at].units for at in order), default=0)
+    return Placed(tuple(max(address, 0) for address in addresses), peak, spent), spent
+
+
+def _lowest_gap(taken: Sequence[tuple[int, int]], units: int) -> int:
+    floor = 0
+    for address, length in taken:
+        if address - floor >= units:
+            break
+        floor = max(floor, address + length)
+    return floor
