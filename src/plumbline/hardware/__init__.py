@@ -1,0 +1,1 @@
+"""Layer L0: devices, streams, events, buffers, machine facts. Imports telemetry, contracts, errors."""
