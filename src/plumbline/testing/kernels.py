@@ -74,7 +74,7 @@ def _output(type_: TensorType, symbols: Mapping[str, int], poison: bool) -> np.n
     shape = tuple(dims.evaluate(d, symbols) for d in type_.shape)
     array = np.zeros(shape, type_.dtype.numpy)
     if poison:
-        array.view(np.uint8).reshape(-1)[...] = 0xFF if type_.dtype is not DType.BOOL else 1
+        array.reshape(-1).view(np.uint8)[...] = 0xFF if type_.dtype is not DType.BOOL else 1
     return array
 
 
@@ -171,12 +171,23 @@ def verify_operation(
     native = compile_operation(contract, signature, symbols, target)
     whole = native(inputs)
     pieces = native(inputs, cuts=(1, native.units // 3, native.units // 2, native.units - 1))
-    expected = contract.reference(inputs, attributes)
+    expected = contract.reference(inputs, {name: _concrete(v, symbols) for name, v in attributes.items()})
     for position, (ours, split, reference) in enumerate(zip(whole, pieces, expected, strict=True)):
         where = f"{contract.name} output {position}"
         np.testing.assert_equal(ours.shape, np.shape(reference), err_msg=where)
-        np.testing.assert_array_equal(ours.view(np.uint8), split.view(np.uint8), err_msg=f"{where}: split")
+        np.testing.assert_array_equal(_octets(ours), _octets(split), err_msg=f"{where}: split")
         _compare(ours, np.asarray(reference), contract, where)
+
+
+def _octets(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _concrete(attribute: Any, symbols: Mapping[str, int]) -> Any:
+    """An attribute with its symbolic dimensions replaced by their values."""
+    if isinstance(attribute, Expr):
+        return dims.evaluate(attribute, symbols)
+    return tuple(_concrete(a, symbols) for a in attribute) if isinstance(attribute, tuple) else attribute
 
 
 def _compare(ours: np.ndarray, reference: np.ndarray, contract: OperationContract, where: str) -> None:
