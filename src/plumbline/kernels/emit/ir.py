@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from plumbline.contracts.tensors import DType
+from plumbline.kernels.emit.rounding import float32_to_bfloat16, float64_to_float32_odd
 
 __all__ = ["FunctionBuilder", "Index", "ModuleBuilder", "Pointer", "Value", "Variable", "is_value"]
 
@@ -325,6 +326,11 @@ class FunctionBuilder:
     def _cast_float(self, value: Value, dtype: DType) -> Value:
         if value.dtype.size_bytes == dtype.size_bytes:
             return self._cast_float(self._cast_float(value, DType.FLOAT32), dtype)
+        if value.dtype is DType.FLOAT64 and dtype.size_bytes == 2:
+            nearest = self._cast_float(value, DType.FLOAT32)
+            return self._cast_float(float64_to_float32_odd(self, value, nearest), dtype)
+        if dtype is DType.BFLOAT16:
+            return float32_to_bfloat16(self, value)
         opcode = "fpext" if value.dtype.size_bytes < dtype.size_bytes else "fptrunc"
         kind = llvm_type(dtype, value.lanes)
         return self.emit(f"{opcode} {value.type} {value.text} to {kind}", dtype, value.lanes)
