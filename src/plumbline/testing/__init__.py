@@ -1,1 +1,1 @@
-"""Conformance suites, fakes and harnesses, shipped for people who write an operation, a backend or a store."""
+"""Conformance suites and fakes, shipped for people who write a backend. Imports all layers below product."""

@@ -140,53 +140,71 @@ class DeviceConformance(ABC):
     def test_a_wait_holds_the_consumer_until_the_producer_is_done(self) -> None:
         """L0-04, L2-25."""
         done: list[str] = []
-        with self.make_device() as device, device.open_event("ready") as event:
-            with device.open_stream("producer") as producer, device.open_stream("consumer") as consumer:
-                producer.launch(slow_work(lambda: done.append("producer")))
-                producer.record(event)
-                consumer.wait(event)
-                consumer.launch(quick_work(lambda: done.append("consumer")))
-                consumer.synchronize(TIMEOUT_S)
-                assert event.query()
+        with (
+            self.make_device() as device,
+            device.open_event("ready") as event,
+            device.open_stream("producer") as producer,
+            device.open_stream("consumer") as consumer,
+        ):
+            producer.launch(slow_work(lambda: done.append("producer")))
+            producer.record(event)
+            consumer.wait(event)
+            consumer.launch(quick_work(lambda: done.append("consumer")))
+            consumer.synchronize(TIMEOUT_S)
+            assert event.query()
         assert done == ["producer", "consumer"]
 
     def test_without_a_wait_the_quick_consumer_comes_first(self) -> None:
         """The test above can fail: streams are independent without an event."""
         done: list[str] = []
-        with self.make_device() as device:
-            with device.open_stream("producer") as producer, device.open_stream("consumer") as consumer:
-                producer.launch(slow_work(lambda: done.append("producer")))
-                consumer.launch(quick_work(lambda: done.append("consumer")))
-                consumer.synchronize(TIMEOUT_S)
-                producer.synchronize(TIMEOUT_S)
+        with (
+            self.make_device() as device,
+            device.open_stream("producer") as producer,
+            device.open_stream("consumer") as consumer,
+        ):
+            producer.launch(slow_work(lambda: done.append("producer")))
+            consumer.launch(quick_work(lambda: done.append("consumer")))
+            consumer.synchronize(TIMEOUT_S)
+            producer.synchronize(TIMEOUT_S)
         assert done == ["consumer", "producer"]
 
     def test_events_measure_the_time_between_two_points(self) -> None:
         """L0-04."""
-        with self.make_device() as device, device.open_stream("s") as stream:
-            with device.open_event("before") as before, device.open_event("after") as after:
-                stream.record(before)
-                stream.launch(slow_work(lambda: None))
-                stream.record(after)
-                after.wait(TIMEOUT_S)
-                assert LONG_NS * 0.9 <= before.elapsed_ns(after) < LONG_NS * 100
+        with (
+            self.make_device() as device,
+            device.open_stream("s") as stream,
+            device.open_event("before") as before,
+            device.open_event("after") as after,
+        ):
+            stream.record(before)
+            stream.launch(slow_work(lambda: None))
+            stream.record(after)
+            after.wait(TIMEOUT_S)
+            assert LONG_NS * 0.9 <= before.elapsed_ns(after) < LONG_NS * 100
 
     def test_an_unrecorded_event_is_refused(self) -> None:
         """L2-28: order is explicit, an empty wait is a mistake."""
-        with self.make_device() as device, device.open_stream("s") as stream:
-            with device.open_event("never") as event:
-                assert not event.query()
-                with pytest.raises(EventNotRecordedError):
-                    stream.wait(event)
-                with pytest.raises(EventNotRecordedError):
-                    event.wait(TIMEOUT_S)
+        with (
+            self.make_device() as device,
+            device.open_stream("s") as stream,
+            device.open_event("never") as event,
+        ):
+            assert not event.query()
+            with pytest.raises(EventNotRecordedError):
+                stream.wait(event)
+            with pytest.raises(EventNotRecordedError):
+                event.wait(TIMEOUT_S)
 
     def test_an_event_of_another_device_is_refused(self) -> None:
         """Order between devices goes through the host."""
-        with self.make_device() as device, self.make_device() as other:
-            with device.open_stream("s") as stream, other.open_event("e") as event:
-                with pytest.raises(ForeignEventError):
-                    stream.record(event)
+        with (
+            self.make_device() as device,
+            self.make_device() as other,
+            device.open_stream("s") as stream,
+            other.open_event("e") as event,
+        ):
+            with pytest.raises(ForeignEventError):
+                stream.record(event)
 
     def test_a_failed_launch_is_raised_once_at_synchronize_and_skips_what_follows(self) -> None:
         """L0-05."""
@@ -205,17 +223,21 @@ class DeviceConformance(ABC):
     def test_a_failed_producer_fails_its_consumer(self) -> None:
         """Nobody computes from data that was never written."""
         done: list[str] = []
-        with self.make_device() as device, device.open_event("ready") as event:
-            with device.open_stream("producer") as producer, device.open_stream("consumer") as consumer:
-                producer.launch(slow_work(lambda: None))
-                producer.launch(failing_work())
-                producer.record(event)
-                consumer.wait(event)
-                consumer.launch(quick_work(lambda: done.append("consumer")))
-                with pytest.raises(UpstreamFailedError):
-                    consumer.synchronize(TIMEOUT_S)
-                with pytest.raises(LaunchFailedError):
-                    producer.synchronize(TIMEOUT_S)
+        with (
+            self.make_device() as device,
+            device.open_event("ready") as event,
+            device.open_stream("producer") as producer,
+            device.open_stream("consumer") as consumer,
+        ):
+            producer.launch(slow_work(lambda: None))
+            producer.launch(failing_work())
+            producer.record(event)
+            consumer.wait(event)
+            consumer.launch(quick_work(lambda: done.append("consumer")))
+            with pytest.raises(UpstreamFailedError):
+                consumer.synchronize(TIMEOUT_S)
+            with pytest.raises(LaunchFailedError):
+                producer.synchronize(TIMEOUT_S)
         assert done == []
 
     def test_a_failing_run_raises_its_own_failure(self) -> None:

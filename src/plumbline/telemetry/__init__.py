@@ -1,0 +1,1 @@
+"""Telemetry: trace points as JSON lines, metadata only. Imports contracts and errors. Logs may be lost."""
