@@ -70,11 +70,11 @@ class WrongWireTypeError(ArtifactError):
 
     code = "artifact.onnx.wrong_wire_type"
     owner = "compiler.importers"
-    template = "{file}, byte {offset}: field {field} of {message} is encoded as {found}, not as {expected}"
+    template = "{file}, byte {offset}: field {field} of {holder} is encoded as {found}, not as {expected}"
 
     file: str
     offset: int
-    message: str
+    holder: str
     field: int
     found: str
     expected: str
@@ -199,13 +199,13 @@ class Walker:
         """The 32-bit float at `start`."""
         return float(struct.unpack_from("<f", self.source.buffer, start)[0])
 
-    def expect(self, found: Field, wire: int, message: str) -> None:
+    def expect(self, found: Field, wire: int, holder: str) -> None:
         """Raise `WrongWireTypeError` unless the field has this wire type."""
         if found[1] != wire:
             raise WrongWireTypeError(
                 file=self.source.name,
                 offset=found[3],
-                message=message,
+                holder=holder,
                 field=found[0],
                 found=_WIRE_NAMES[found[1]],
                 expected=_WIRE_NAMES[wire],
