@@ -41,6 +41,7 @@ def verify_assignment(
     accepted = [decision.declaration for decision in assignment.decisions if decision.accepted]
     _check_places(accepted, sizes, assignment)
     _check_parts(accepted, sizes)
+    _check_part_ranges(accepted, sizes, assignment)
     _check_buffers(sizes, lifetimes, assignment)
     content = _contents(sizes, accepted)
     handovers: dict[str, list[str]] = {}
@@ -97,13 +98,39 @@ def _check_buffers(
             raise BrokenAssignmentError(value=name, reason=f"outlives buffer {buffer.name!r}")
 
 
-def _contents(sizes: Mapping[str, int], accepted: Sequence[object]) -> dict[str, int]:
-    """A number for each set of values that views and parts connect."""
+def _check_part_ranges(
+    accepted: Sequence[object], sizes: Mapping[str, int], assignment: BufferAssignment
+) -> None:
+    """Bytes that a part brings along (of its base when it is a view) claim no other byte of the whole."""
+    linked = _links(sizes, accepted)
+    start = {name: assignment.locations[name].offset_bytes for name in sizes}
+    for part in accepted:
+        if not isinstance(part, PlacedIn):
+            continue
+        low, whole_low = start[part.value], start[part.base]
+        high, whole_high = low + sizes[part.value], whole_low + sizes[part.base]
+        seen, todo = {part.base, part.value}, [part.value]
+        while todo:
+            name = todo.pop()
+            claimed = max(start[name], whole_low), min(start[name] + sizes[name], whole_high)
+            if claimed[0] < claimed[1] and (claimed[0] < low or claimed[1] > high):
+                raise BrokenAssignmentError(value=name, reason=f"reaches beyond the part {part.value!r}")
+            todo += [other for other in linked[name] if other not in seen]
+            seen.update(linked[name])
+
+
+def _links(sizes: Mapping[str, int], accepted: Sequence[object]) -> dict[str, list[str]]:
     linked: dict[str, list[str]] = {name: [] for name in sizes}
     for wish in accepted:
         if isinstance(wish, ViewOf | PlacedIn):
             linked[wish.value].append(wish.base)
             linked[wish.base].append(wish.value)
+    return linked
+
+
+def _contents(sizes: Mapping[str, int], accepted: Sequence[object]) -> dict[str, int]:
+    """A number for each set of values that views and parts connect."""
+    linked = _links(sizes, accepted)
     number: dict[str, int] = {}
     for start in sizes:
         todo = [] if start in number else [start]

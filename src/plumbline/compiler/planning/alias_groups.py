@@ -273,7 +273,10 @@ class BufferGroups:
         for member in come.members:
             self._place[member.name] += shift
             self._group[member.name] = stay
-        stay.members = sorted(stay.members + come.members, key=lambda member: member.last)
+        in_order = stay.members[-1].last <= come.members[0].last
+        stay.members.extend(come.members)
+        if not in_order:
+            stay.members.sort(key=lambda member: member.last)
         stay.low, stay.high = min(stay.low, come.low + shift), max(stay.high, come.high + shift)
         alive = [group for group in (stay, come) if group.last >= group.first] or [stay]
         stay.first, stay.last = min(g.first for g in alive), max(g.last for g in alive)

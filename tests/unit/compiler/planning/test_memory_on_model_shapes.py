@@ -23,7 +23,9 @@ class Network:
     def op(self, size_bytes: int, *reads: str, workspace_bytes: int = 0) -> str:
         name = f"v{len(self.steps)}"
         self.sizes[name] = size_bytes
-        step = StepAccess(name=f"s{len(self.steps)}", reads=reads, writes=(name,), workspace_bytes=workspace_bytes)
+        step = StepAccess(
+            name=f"s{len(self.steps)}", reads=reads, writes=(name,), workspace_bytes=workspace_bytes
+        )
         self.steps.append(step)
         return name
 
@@ -39,7 +41,9 @@ def chain(scale: int = 1) -> list[Buffer]:
     net = Network(150528 * 4)
     at = "input"
     for layer in range(30 * scale):
-        at = net.op(4 * (200704 >> (layer // (6 * scale))) * (1 + layer % 3), at, workspace_bytes=4096 * (layer % 5))
+        at = net.op(
+            4 * (200704 >> (layer // (6 * scale))) * (1 + layer % 3), at, workspace_bytes=4096 * (layer % 5)
+        )
     return net.buffers(at)
 
 
@@ -163,7 +167,9 @@ def test_random_lifetimes_stay_near_the_lower_bound() -> None:
         for index in range(150):
             first = rng.randrange(100)
             size, length = int(2 ** rng.uniform(8, 18)), int(rng.expovariate(0.15))
-            buffers.append(Buffer(name=f"b{index}", size_bytes=size, first=first, last=min(first + length, 99)))
+            buffers.append(
+                Buffer(name=f"b{index}", size_bytes=size, first=first, last=min(first + length, 99))
+            )
         plan = MemoryPlanner().plan(buffers)
         verify_plan(plan, buffers)
         assert plan.peak_bytes <= 1.15 * plan.lower_bound_bytes
