@@ -13,14 +13,14 @@ compile() {
   local out=$1 in=$2
   shift 2
   "$uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-    --no-emit-find-links --custom-compile-command "make lock" --annotation-style line \
+    --no-emit-find-links --custom-compile-command "make lock" --no-annotate \
     --output-file "$out" "$in" "$@"
 }
 
 compile test.txt test.in "$@"
 compile run.txt run.in --constraints test.txt "$@"
 compile check.txt check.in --constraints test.txt "$@"
-compile docs.txt docs.in "$@"
-compile lock.txt lock.in "$@"
+compile docs.txt docs.in --constraints test.txt "$@"
+compile lock.txt lock.in --constraints test.txt "$@"
 compile minilm.txt minilm.in --no-deps "$@"
-compile torch-oracle.txt torch-oracle.in "$@"
+compile torch-oracle.txt torch-oracle.in --constraints test.txt "$@"

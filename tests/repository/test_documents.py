@@ -1,0 +1,152 @@
+"""The documents say what is true: links, feature rows, words, diagrams, public names (X-21, X-24, X-25)."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import layers
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+PAGES = sorted([*layers.ROOT.glob("*.md"), *(layers.ROOT / "docs").rglob("*.md")])
+STATES = {"works", "partly", "pending", "planned"}
+
+
+def table_rows(page: Path, heading: str) -> list[list[str]]:
+    """The body cells of the first table under a heading."""
+    text = page.read_text(encoding="utf-8")
+    section = re.split(r"^## ", text[text.index(f"## {heading}") + 3 :], flags=re.MULTILINE)[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[2:]]
+
+
+def without_code(text: str) -> str:
+    """Markdown without fenced blocks and inline code."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(layers.ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    targets = LINK.findall(without_code(page.read_text(encoding="utf-8")))
+    local = [
+        link.split("#")[0] for link in targets if "://" not in link and not link.startswith(("#", "mailto:"))
+    ]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_feature_that_works_links_to_the_tests_that_prove_it(root: Path) -> None:
+    """X-24: a row of the feature table counts as built only with a test behind it."""
+    rows = table_rows(root / "README.md", "What works")
+    assert len(rows) >= 10
+    for feature, state, proof in rows:
+        assert state in STATES, feature
+        links = LINK.findall(proof)
+        if state in {"works", "partly"}:
+            assert links, f"{feature}: no test is linked"
+        for link in links:
+            path = root / link
+            tests = [path] if path.is_file() else sorted(path.rglob("test_*.py"))
+            assert any("def test_" in test.read_text(encoding="utf-8") for test in tests), (
+                f"{feature}: {link}"
+            )
+
+
+def test_companion_documents_exist(root: Path) -> None:
+    """X-21: vision, roadmap, terminology, contribution rules with the constraints for agents."""
+    for name in (
+        "docs/OUTLOOK.md",
+        "docs/ROADMAP.md",
+        "docs/TERMINOLOGY.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ):
+        assert (root / name).stat().st_size > 400, name
+    assert "## Constraints for agents" in (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_every_term_of_the_glossary_exists_in_code_or_is_marked_planned(root: Path) -> None:
+    """X-21: terms used in code match the glossary."""
+    rows = table_rows(root / "docs" / "TERMINOLOGY.md", "Words")
+    assert len(rows) >= 20
+    wrong = []
+    for term, _, place in rows:
+        if place != "planned" and not all(is_in_code(name) for name in re.findall(r"`([^`]+)`", place)):
+            wrong.append((term, place))
+    assert wrong == []
+
+
+def is_in_code(name: str) -> bool:
+    """Whether `plumbline.<name>` can be imported: a package, a module, or a name of one."""
+    full = f"plumbline.{name}"
+    try:
+        importlib.import_module(full)
+    except ModuleNotFoundError:
+        module, _, attribute = full.rpartition(".")
+        try:
+            return hasattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(layers.ROOT)))
+def test_every_diagram_has_a_text_alternative(page: Path) -> None:
+    """X-25: an image has a description, a diagram block is followed or preceded by its meaning in words."""
+    text = page.read_text(encoding="utf-8")
+    assert [alt for alt in re.findall(r"!\[([^\]]*)\]", without_code(text)) if len(alt) < 10] == []
+    diagrams = len(re.findall(r"^```(?:mermaid|diagram)", text, flags=re.MULTILINE))
+    assert text.count("*In words:*") >= diagrams
+
+
+def test_every_public_name_of_the_package_has_a_docstring_and_a_place_in_the_reference(root: Path) -> None:
+    """What `plumbline` exports is what the reference documents."""
+    package = importlib.import_module("plumbline")
+    public = list(getattr(package, "__all__", []))
+    page = (root / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    assert public, "plumbline.__all__ is the public surface"
+    assert [name for name in public if f"`{name}" not in page and f"plumbline.{name}" not in page] == []
+    objects = {name: getattr(package, name) for name in public}
+    silent = [
+        name
+        for name, value in objects.items()
+        if (inspect.isclass(value) or inspect.isfunction(value)) and not inspect.getdoc(value)
+    ]
+    assert silent == []
+
+
+def test_every_decision_says_context_choice_refused_options_and_how_we_will_know(root: Path) -> None:
+    pages = sorted((root / "docs" / "decisions").glob("[0-9]*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(pages) >= 4
+    assert len(set(numbers)) == len(numbers)
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for heading in ("## Context", "## Choice", "## Refused options", "## How we will know"):
+            assert heading in text, f"{page.name}: {heading}"
+
+
+def test_no_page_claims_a_speed_without_a_file_of_measurements(root: Path) -> None:
+    """style.md, Habits: a claim of speed without its file does not go in the README."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    claims = re.findall(r"^.*\b\d+(?:\.\d+)?x\b.*$", text, flags=re.MULTILINE)
+    assert [line for line in claims if "docs/benchmarks" not in line] == []
+
+
+def test_the_operator_plugin_of_the_guide_passes_the_shipped_suite(root: Path, tmp_path: Path) -> None:
+    """The guide is a program: it registers an operation and holds it to its contract."""
+    page = (root / "docs" / "how-to" / "operator-plugin.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    script = tmp_path / "plugin.py"
+    script.write_text(block, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    result = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
