@@ -53,7 +53,7 @@ class ImportLimits:
     node_values: int = 65_536
     """Inputs, outputs or attributes of one node."""
     attribute_values: int = 4_000_000
-    """Entries of one list attribute."""
+    """Entries of all list attributes."""
     attribute_bytes: int = 64 * 2**20
     """Bytes of one string attribute."""
     payload_pieces: int = 65_536

@@ -432,3 +432,47 @@ def test_a_real_model_is_refused_at_every_cut() -> None:
     data = model.SerializeToString()
     for cut in range(1, len(data)):
         refusal(PlumblineError, data[:cut])
+
+
+def bomb_of(kind: str, count: int) -> bytes:
+    """Files whose records would be many times their size."""
+    tiny = {
+        "unknown fields": number(40, 0) * count,
+        "nodes": sub(1, sub(4, b"A")) * count,
+        "tensors": sub(5, number(2, 1) + number(1, 0)) * count,
+        "inputs of a node": sub(1, sub(4, b"A") + sub(1, b"") * count),
+        "packed integers": sub(1, sub(4, b"A") + sub(5, sub(1, b"a") + sub(8, bytes(count)))) * 4,
+        "values": sub(11, b"") * count,
+        "dimensions": sub(5, number(2, 1) + sub(1, b"\x01" * count)),
+        "strings": sub(5, number(2, 8) + number(1, count) + sub(6, b"") * count),
+        "pieces": sub(5, number(2, 6) + number(1, count) + number(5, 0) * count),
+        "metadata": b"",
+    }[kind]
+    return model_with_graph(tiny) + (sub(14, b"") * count if kind == "metadata" else b"")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "unknown fields", "nodes", "tensors", "inputs of a node", "packed integers", "values", "dimensions",
+        "strings", "pieces", "metadata",
+    ],
+)  # fmt: skip
+def test_many_tiny_parts_stay_within_the_memory_that_limits_imply(kind: str) -> None:
+    """X-49: with every count limited to 1,000, a file of 100,000 parts costs under two megabytes."""
+    few = ImportLimits(
+        fields=2_000_000, nodes=1000, tensors=1000, values=1000, node_values=1000, attribute_values=1000,
+        payload_pieces=1000, entries=1000,
+    )  # fmt: skip
+    data = bomb_of(kind, 100_000)
+    tracemalloc.start()
+    try:
+        read_model(data, limits=few)
+    except PlumblineError as error:
+        refused: PlumblineError | None = error
+    else:
+        refused = None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 << 20
+    assert (refused is None) == (kind in ("unknown fields", "strings"))

@@ -155,3 +155,9 @@ def test_a_long_chain_of_function_calls_is_checked_quickly() -> None:
     bodies = [function("a", "z = f.a1(x)")]
     bodies += [function(f"a{i}", f"z = f.a{i + 1}(x)") for i in range(1, 300)]
     verify(functions(*bodies, function("a300", "z = Neg(x)")))
+
+
+def test_a_call_through_a_nested_graph_is_a_call() -> None:
+    body = "c = Constant <value_int: int = 1> ()  z = If (c) <then_branch = t () => (p) { p = f.a(x) }>"
+    with pytest.raises(CyclicGraphError, match="f::a"):
+        verify(functions(function("a", body)))

@@ -43,17 +43,6 @@ class AttributeDraft:
         """The list that collects values of one kind."""
         return self.values.setdefault(kind, [])
 
-    def verify_length(self, walker: Walker, number: int) -> None:
-        """Refuse a list that grew over the limit.
-
-        Raises:
-            ImportLimitError: naming the attribute.
-        """
-        allowed = walker.limits.attribute_values
-        for values in self.values.values():
-            if len(values) > allowed:
-                raise walker.over("values", len(values), allowed, f"attribute {self.name!r}")
-
 
 def finish_attribute(walker: Walker, draft: AttributeDraft) -> OnnxAttribute:
     """The record of a complete attribute.

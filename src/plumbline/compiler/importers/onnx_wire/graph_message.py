@@ -138,6 +138,7 @@ _MESSAGES = {
     22: AttributeKind.SPARSE_TENSOR,
     23: AttributeKind.SPARSE_TENSORS,
 }
+_LISTED = "attribute values"
 _STRINGS = {4: AttributeKind.STRING, 9: AttributeKind.STRINGS}
 _INTS = {3: AttributeKind.INT, 8: AttributeKind.INTS}
 _FLOATS = {2: AttributeKind.FLOAT, 7: AttributeKind.FLOATS}
@@ -183,7 +184,6 @@ def _take_value(session: ReadSession, draft: AttributeDraft, found: Field, depth
         walker.expect(found, LENGTH, "AttributeProto")
         kind = _MESSAGES[number]
         draft.values_of(kind).append(_message(session, kind, value, end, depth))
-    draft.verify_length(walker, number)
 
 
 def _take_ints(session: ReadSession, values: list[object], found: Field) -> None:
@@ -193,10 +193,13 @@ def _take_ints(session: ReadSession, values: list[object], found: Field) -> None
         allowed = walker.limits.attribute_values
         if end - value > 10 * allowed:
             raise walker.over("packed bytes", end - value, 10 * allowed, f"the attribute at byte {value}")
+        before = len(values)
         values.extend(map(signed64, walker.varints(value, end)))
+        walker.count(_LISTED, allowed, len(values) - before)
         return
     walker.expect(found, VARINT, "AttributeProto")
     values.append(signed64(value))
+    walker.count(_LISTED, walker.limits.attribute_values)
 
 
 def _take_floats(session: ReadSession, values: list[object], found: Field) -> None:
@@ -208,10 +211,12 @@ def _take_floats(session: ReadSession, values: list[object], found: Field) -> No
         allowed = walker.limits.attribute_values
         if end - value > 4 * allowed:
             raise walker.over("packed bytes", end - value, 4 * allowed, f"the attribute at byte {value}")
+        walker.count(_LISTED, allowed, (end - value) // 4)
         values.extend(walker.float32(offset) for offset in range(value, end, 4))
         return
     walker.expect(found, FIXED32, "AttributeProto")
     values.append(walker.float32(value))
+    walker.count(_LISTED, walker.limits.attribute_values)
 
 
 def _string(session: ReadSession, start: int, end: int) -> str | bytes:
@@ -219,6 +224,7 @@ def _string(session: ReadSession, start: int, end: int) -> str | bytes:
     if end - start > walker.limits.attribute_bytes:
         allowed = walker.limits.attribute_bytes
         raise walker.over("bytes", end - start, allowed, f"the string attribute at byte {start}")
+    walker.count(_LISTED, walker.limits.attribute_values)
     walker.count("bytes of string attributes", walker.limits.total_text_bytes, end - start)
     data = walker.source.buffer[start:end]
     try:

@@ -7,7 +7,7 @@ and `order_nodes` gives the order. It is deterministic: among nodes that are rea
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from plumbline.compiler.importers.onnx_wire.records import (
@@ -26,6 +26,9 @@ __all__ = [
     "order_nodes",
     "verify_names",
 ]
+
+_Scopes = tuple[frozenset[str], ...]
+_FunctionKey = tuple[str, str, str]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -77,11 +80,7 @@ def verify_names(model: OnnxModel) -> None:
         CyclicGraphError: nodes or functions depend on themselves.
     """
     _verify_functions(model.functions)
-    scopes: list[tuple[OnnxGraph, frozenset[str]]] = [(model.graph, frozenset())]
-    while scopes:
-        graph, outer = scopes.pop()
-        visible = _verify_graph(graph, outer)
-        scopes.extend((inner, visible) for node in graph.nodes for inner in _inner_graphs(node))
+    _verify_nested([model.graph], ())
     for function in model.functions:
         _verify_function(function)
 
@@ -130,17 +129,26 @@ def _on_cycle(needs: Sequence[set[int]]) -> int:
     return index
 
 
-def _verify_graph(graph: OnnxGraph, outer: frozenset[str]) -> frozenset[str]:
-    """Check one graph; returns the names that its nested graphs can see."""
+def _verify_nested(graphs: Iterable[OnnxGraph], outer: _Scopes) -> None:
+    """Check graphs and everything nested in them; `outer` are the names made around them, a set a level."""
+    waiting = [(graph, outer) for graph in graphs]
+    while waiting:
+        graph, around = waiting.pop()
+        visible = (*around, _verify_graph(graph, around))
+        waiting.extend((inner, visible) for node in graph.nodes for inner in _inner_graphs(node))
+
+
+def _verify_graph(graph: OnnxGraph, outer: _Scopes) -> frozenset[str]:
+    """Check one graph without those nested in it; returns the names that it makes."""
     scope = f"graph {graph.name!r}"
     inputs = _unique((value.name for value in graph.inputs), scope, "input")
     constants = _unique(_constant_names(graph), scope, "initialiser")
     _unique((value.name for value in graph.outputs), scope, "output")
     made = _verify_nodes(graph.nodes, inputs | constants, outer, scope)
     for value in graph.outputs:
-        if value.name not in made and value.name not in outer:
+        if not _is_made(value.name, made, outer):
             raise UndefinedValueError(scope=scope, user="its output", name=value.name)
-    return outer | made
+    return made
 
 
 def _verify_function(function: OnnxFunction) -> None:
@@ -149,19 +157,15 @@ def _verify_function(function: OnnxFunction) -> None:
     _unique(function.outputs, scope, "output")
     defaults = (attribute.name for attribute in function.attribute_defaults)
     _unique((*function.attributes, *defaults), scope, "attribute")
-    made = _verify_nodes(function.nodes, inputs, frozenset(), scope)
+    made = _verify_nodes(function.nodes, inputs, (), scope)
     for name in function.outputs:
         if name not in made:
             raise UndefinedValueError(scope=scope, user="its output", name=name)
-    scopes = [(inner, made) for node in function.nodes for inner in _inner_graphs(node)]
-    while scopes:
-        graph, outer = scopes.pop()
-        visible = _verify_graph(graph, outer)
-        scopes.extend((inner, visible) for node in graph.nodes for inner in _inner_graphs(node))
+    _verify_nested((inner for node in function.nodes for inner in _inner_graphs(node)), (made,))
 
 
 def _verify_nodes(
-    nodes: Sequence[OnnxNode], given: frozenset[str], outer: frozenset[str], scope: str
+    nodes: Sequence[OnnxNode], given: frozenset[str], outer: _Scopes, scope: str
 ) -> frozenset[str]:
     """Values made in one scope: each once, each use defined, no cycle."""
     made = set(given)
@@ -173,34 +177,45 @@ def _verify_nodes(
     made.discard("")
     for node in nodes:
         for name in node.inputs:
-            if name and name not in made and name not in outer:
+            if name and not _is_made(name, made, outer):
                 raise UndefinedValueError(scope=scope, user=node_label(node), name=name)
     order_nodes(nodes, scope)
     return frozenset(made)
 
 
+def _is_made(name: str, made: Container[str], outer: _Scopes) -> bool:
+    return name in made or any(name in scope for scope in outer)
+
+
 def _verify_functions(functions: Sequence[OnnxFunction]) -> None:
     """Functions have unique names, and none calls itself, directly or through others."""
-    table: dict[tuple[str, str, str], OnnxFunction] = {}
+    table: dict[_FunctionKey, OnnxFunction] = {}
     for function in functions:
         key = (function.domain, function.name, function.overload)
         if key in table:
             raise DuplicateNameError(scope="model", kind="function", name=f"{key[0]}::{key[1]}")
         table[key] = function
-    calls = {
-        key: {call for call in _calls(function.nodes) if call in table} for key, function in table.items()
-    }
-    while leaves := [key for key, called in calls.items() if not called]:
-        for key in leaves:
-            del calls[key]
-        for called in calls.values():
-            called.difference_update(leaves)
-    if calls:
-        domain, name, _ = next(iter(calls))
+    callers: dict[_FunctionKey, set[_FunctionKey]] = {key: set() for key in table}
+    waiting: dict[_FunctionKey, int] = {}
+    for key, function in table.items():
+        called = {call for call in _calls(function.nodes) if call in table}
+        waiting[key] = len(called)
+        for call in called:
+            callers[call].add(key)
+    ready = [key for key, count in waiting.items() if count == 0]
+    while ready:
+        done = ready.pop()
+        del waiting[done]
+        for caller in callers[done]:
+            waiting[caller] -= 1
+            if waiting[caller] == 0:
+                ready.append(caller)
+    if waiting:
+        domain, name, _ = min(waiting)
         raise CyclicGraphError(scope="model", member=f"function {domain}::{name}")
 
 
-def _calls(nodes: Iterable[OnnxNode]) -> Iterator[tuple[str, str, str]]:
+def _calls(nodes: Iterable[OnnxNode]) -> Iterator[_FunctionKey]:
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
