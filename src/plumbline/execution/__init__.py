@@ -1,0 +1,1 @@
+"""Layer L2: executables, contexts, the executor. Imports kernels, hardware, telemetry, contracts, errors."""
