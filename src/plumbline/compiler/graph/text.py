@@ -30,7 +30,7 @@ from plumbline.contracts.dims import Expr, format_dim, parse_dim
 from plumbline.contracts.tensors import ROW_MAJOR, Blocked, DType, Layout, Packed, TensorType
 from plumbline.errors import ArtifactError
 
-__all__ = ["GraphTextRefused", "format_graph", "format_type", "parse_graph", "parse_type"]
+__all__ = ["GraphTextRefused", "format_attributes", "format_graph", "parse_attributes", "parse_graph", "parse_type"]
 
 TEXT_VERSION = 1
 _INLINE = 64
@@ -60,9 +60,9 @@ def format_graph(graph: ExecutionGraph) -> str:
     return "\n".join(lines) + "\n"
 
 
-def format_type(type_: TensorType) -> str:
-    """Text of a tensor type."""
-    return str(type_)
+def format_attributes(attributes: Mapping[str, Any]) -> str:
+    """Text of attributes, in name order; `parse_attributes` reads it back."""
+    return ", ".join(f"{k}={_format_attribute(v)}" for k, v in sorted(attributes.items()))
 
 
 def _port(kind: str, name: str, tensor: TensorID, graph: ExecutionGraph) -> str:
@@ -86,7 +86,7 @@ def _format_values(array: np.ndarray) -> str:
 def _format_node(node: OperatorNode, graph: ExecutionGraph) -> str:
     results = ", ".join(f"{_id(t)} : {graph.type_of(t)}" for t in node.outputs)
     operands = ", ".join("none" if t is None else _id(t) for t in node.inputs)
-    attributes = ", ".join(f"{k}={_format_attribute(v)}" for k, v in sorted(node.attributes.items()))
+    attributes = format_attributes(node.attributes)
     return f"node {_quote(node.name)} {results} = {node.operation}({operands}) {{{attributes}}}"
 
 
@@ -212,7 +212,7 @@ class _Parser:
         self._nodes.append(
             OperatorNode(
                 name=json.loads(name), operation=operation, inputs=inputs, outputs=outputs,
-                attributes=freeze_attributes(_parse_attributes(attributes)),
+                attributes=freeze_attributes(parse_attributes(attributes)),
             )
         )  # fmt: skip
 
@@ -280,8 +280,12 @@ def _parse_layout(name: str | None, parameters: str | None) -> Layout:
 _ATTRIBUTE_TAGS = re.compile(r"\b(dtype):(\w+)|\b(dim|float):(" + _STRING + ")|(" + _STRING + ")")
 
 
-def _parse_attributes(text: str) -> dict[str, Any]:
-    """Attributes are Python literals after tags become calls of known names."""
+def parse_attributes(text: str) -> dict[str, Any]:
+    """Read attributes: Python literals once tags have become calls of known names. Nothing is evaluated.
+
+    Raises:
+        ValueError, SyntaxError: the text is not a list of name=value pairs.
+    """
     prepared = _ATTRIBUTE_TAGS.sub(_tag, text)
     call = ast.parse(f"f({prepared})", mode="eval").body
     if not isinstance(call, ast.Call) or call.args:

@@ -1,0 +1,222 @@
+"""From a verified graph to an executable folder: passes, plan, weights, code.
+
+The order matters for the memory promise: the plan is made and held against the budget before any weight is read.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from plumbline.compiler.graph.graph import ExecutionGraph
+from plumbline.compiler.lowering.executable import LoweredProgram, lower_program
+from plumbline.compiler.lowering.link import find_linker, link_shared
+from plumbline.compiler.passes.pipeline import PassReport, run_passes
+from plumbline.compiler.planning.program import ProgramPlan, plan_program
+from plumbline.compiler.planning.program_text import format_program
+from plumbline.compiler.planning.weights import constant_bytes
+from plumbline.contracts.dims import upper_bound
+from plumbline.contracts.program import Operand
+from plumbline.contracts.tensors import storage_bytes
+from plumbline.errors import BackendError
+from plumbline.execution.artifact import Binding, Manifest, PlanSummary, write_manifest
+from plumbline.kernels.emit.runtime import HostSystem
+from plumbline.kernels.emit.target import AVX2, AVX512, NEON, TargetDescription
+
+__all__ = ["Build", "BuildOptions", "TargetUnsupported", "compile_graph", "host_system", "plan_graph"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(eq=False, kw_only=True)
+class TargetUnsupported(BackendError):
+    """No target description fits this machine."""
+
+    code = "backend.target_unsupported"
+    owner = "compiler"
+    template = "this machine ({machine}) is not a target: {reason}"
+
+    machine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What the caller decides about a build.
+
+    Attributes:
+        target: instruction set.
+        threads: threads of one context.
+        memory_budget: most bytes for weights, state and all contexts, or None.
+        contexts: arenas that will be made.
+        max_segment_ns: longest segment wanted, by estimated cost, or None for one segment.
+    """
+
+    target: TargetDescription
+    threads: int = 1
+    memory_budget: int | None = None
+    contexts: int = 1
+    max_segment_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """What a build produced and decided."""
+
+    graph: ExecutionGraph
+    passes: PassReport
+    plan: ProgramPlan
+    lowered: LoweredProgram
+    manifest: Manifest
+    seconds: dict[str, float]
+
+
+def host_system() -> HostSystem:
+    """Operating system and architecture of this machine.
+
+    Raises:
+        TargetUnsupported: Windows, or an unknown architecture.
+    """
+    machine = platform.machine().lower()
+    architecture = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}.get(machine)
+    if sys.platform not in ("linux", "darwin") or architecture is None:
+        reason = "Linux and macOS on x86-64 and arm64 are supported"
+        raise TargetUnsupported(machine=f"{sys.platform} {machine}", reason=reason)
+    return HostSystem(name=sys.platform, architecture=architecture)
+
+
+def choose_target(flags: frozenset[str]) -> TargetDescription:
+    """The widest target description whose instruction flags this machine has.
+
+    Raises:
+        TargetUnsupported: none fits.
+    """
+    system = host_system()
+    candidates = (NEON,) if system.architecture == "aarch64" else (AVX512, AVX2)
+    for target in candidates:
+        if target.required_flags <= flags or (system.name == "darwin" and target is NEON):
+            return target
+    needed = " or ".join(sorted(candidates[-1].required_flags))
+    raise TargetUnsupported(machine=platform.machine(), reason=f"it lacks one of: {needed}")
+
+
+def plan_graph(graph: ExecutionGraph, options: BuildOptions) -> tuple[ExecutionGraph, PassReport, ProgramPlan]:
+    """Passes and plan only; reads no weight over the small-constant limit.
+
+    Raises:
+        MemoryBudgetError: the plan needs more than `options.memory_budget`.
+    """
+    optimised, report = run_passes(graph, options.target)
+    plan = plan_program(optimised, options.target, options.threads)
+    plan.verify_budget(options.memory_budget, options.contexts)
+    return optimised, report, plan
+
+
+def compile_graph(
+    graph: ExecutionGraph, options: BuildOptions, folder: Path, progress: Progress = lambda stage: None
+) -> Build:
+    """Compile into `folder` (which exists and is empty).
+
+    Args:
+        graph: verified graph.
+        options: what the caller decides.
+        folder: receives manifest, program, weights and code.
+        progress: called with the name of each stage as it starts.
+    """
+    seconds: dict[str, float] = {}
+    clock = _StageClock(seconds, progress)
+    clock.start("plan")
+    optimised, report, plan = plan_graph(graph, options)
+    clock.start("code")
+    system = host_system()
+    lowered = lower_program(plan.program, options.target, system)
+    (folder / "code.o").write_bytes(lowered.code)
+    clock.start("link")
+    linker = find_linker()
+    if linker is not None:
+        link_shared(folder / "code.o", folder / "code.so", linker)
+    clock.start("weights")
+    write_weights(plan, optimised, folder / "weights.bin")
+    (folder / "program.json").write_text(format_program(plan.program), encoding="utf-8")
+    clock.stop()
+    manifest = _manifest(graph, plan, lowered, options, system, sum(seconds.values()))
+    write_manifest(folder, manifest)
+    return Build(graph=optimised, passes=report, plan=plan, lowered=lowered, manifest=manifest, seconds=seconds)
+
+
+class _StageClock:
+    def __init__(self, seconds: dict[str, float], progress: Progress) -> None:
+        self._seconds, self._progress = seconds, progress
+        self._stage, self._began = "", 0.0
+
+    def start(self, stage: str) -> None:
+        self.stop()
+        self._progress(stage)
+        self._stage, self._began = stage, time.perf_counter()
+
+    def stop(self) -> None:
+        if self._stage:
+            self._seconds[self._stage] = time.perf_counter() - self._began
+        self._stage = ""
+
+
+def write_weights(plan: ProgramPlan, graph: ExecutionGraph, path: Path) -> None:
+    """Write every constant at its planned offset, one at a time."""
+    size = plan.weights.size_bytes
+    if size == 0:
+        path.write_bytes(b"")
+        return
+    space = np.memmap(path, np.uint8, "w+", shape=(size,))
+    for offset, tensor in plan.weights.stored:
+        constant, type_ = plan.constants[tensor], graph.type_of(tensor)
+        data = np.ascontiguousarray(constant.read()).reshape(-1).view(np.uint8)
+        if data.size > constant_bytes(constant, type_):
+            raise ValueError(f"constant {tensor} is larger than planned")
+        space[offset : offset + data.size] = data
+    space.flush()
+
+
+def _manifest(
+    graph: ExecutionGraph, plan: ProgramPlan, lowered: LoweredProgram, options: BuildOptions,
+    system: HostSystem, build_seconds: float,
+) -> Manifest:  # fmt: skip
+    program = plan.program
+    bounds = program.symbols
+    return Manifest(
+        name=graph.name,
+        digest=graph.digest,
+        target=options.target.name,
+        architecture=system.architecture,
+        system=system.name,
+        compiler=lowered.compiler,
+        threads=lowered.threads,
+        claim_words=lowered.phases,
+        symbols=dict(bounds),
+        inputs=tuple(_binding(n, o, bounds) for n, o in program.inputs.items()),
+        outputs=tuple(_binding(n, o, bounds) for n, o in program.outputs.items()),
+        states=tuple(_binding(n, o, bounds) for n, o in program.states.items()),
+        segments=lowered.segments,
+        step_names=tuple(s.name for s in program.steps),
+        step_operations=tuple(s.operation for s in program.steps),
+        plan=PlanSummary(
+            peak_bytes=program.arena_bytes,
+            lower_bound_bytes=plan.allocation.lower_bound_bytes,
+            weights_bytes=program.weights_bytes,
+            state_bytes=program.state_bytes,
+            digest=plan.allocation.digest,
+        ),
+        build_seconds=build_seconds,
+    )
+
+
+def _binding(name: str, operand: Operand, bounds: Mapping[str, int]) -> Binding:
+    return Binding(
+        name=name, dtype=operand.type.dtype, shape=operand.type.shape, space=operand.space.value,
+        offset=operand.offset, size_bytes=upper_bound(storage_bytes(operand.type), bounds),
+    )  # fmt: skip

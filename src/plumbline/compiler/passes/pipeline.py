@@ -1,0 +1,36 @@
+"""The passes in their order. The graph is verified after each one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from plumbline.compiler.graph.graph import ExecutionGraph
+from plumbline.compiler.graph.verify import verify
+from plumbline.compiler.passes.copy_shared_outputs import copy_shared_outputs
+from plumbline.compiler.passes.fold_constants import fold_constants
+from plumbline.compiler.passes.report import PassReport
+from plumbline.kernels.emit.target import TargetDescription
+
+__all__ = ["PASSES", "PassReport", "run_passes"]
+
+GraphPass = Callable[[ExecutionGraph, TargetDescription, PassReport], ExecutionGraph]
+
+PASSES: tuple[GraphPass, ...] = (
+    fold_constants,
+    copy_shared_outputs,
+)
+
+
+def run_passes(graph: ExecutionGraph, target: TargetDescription) -> tuple[ExecutionGraph, PassReport]:
+    """Rewrite a graph for a target.
+
+    Raises:
+        InvalidGraph: a pass broke a rule (a defect of that pass).
+    """
+    report = PassReport()
+    for rewrite in PASSES:
+        changed = rewrite(graph, target, report)
+        if changed is not graph:
+            verify(changed)
+            graph = changed
+    return graph, report

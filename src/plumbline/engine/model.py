@@ -1,0 +1,297 @@
+"""`Model`: a loaded executable with its contexts, ready to run arrays."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from plumbline.contracts.dims import Dim, Expr, Symbol, evaluate, format_dim
+from plumbline.errors import ValidationError
+from plumbline.execution.artifact import Binding, Manifest, PlanSummary
+from plumbline.execution.code import CodeLibrary, lane_code
+from plumbline.execution.context import ExecutionContext
+from plumbline.hardware.cpu import CpuDevice
+from plumbline.hardware.host.mappings import map_anonymous
+
+__all__ = ["InputRefused", "Model", "OutputRefused", "TensorInfo"]
+
+
+@dataclass(eq=False, kw_only=True)
+class InputRefused(ValidationError):
+    """An input array is missing, unknown, or of another type or shape."""
+
+    code = "validation.input"
+    owner = "engine"
+    template = "input {input!r} of model {model!r}: {reason}"
+
+    model: str
+    input: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class OutputRefused(ValidationError):
+    """An output array that the caller gave does not fit."""
+
+    code = "validation.output"
+    owner = "engine"
+    template = "output {output!r} of model {model!r}: {reason}"
+
+    model: str
+    output: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """Name, element type and shape of an input or output; symbolic dimensions as text."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Model:
+    """A loaded executable. Calls from several threads queue for a context and never share an arena.
+
+    Args:
+        manifest: of the executable.
+        weights: mapped weights, as bytes.
+        library: its native code.
+        device: where streams are opened.
+        contexts: arenas to make now.
+        on_close: called once, when the model is closed.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        weights: np.ndarray,
+        library: CodeLibrary,
+        device: CpuDevice,
+        contexts: int = 1,
+        folder: Path | None = None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.manifest, self.folder = manifest, folder
+        self._weights, self._library, self._device, self._on_close = weights, library, device, on_close
+        self._state_map = map_anonymous(max(manifest.plan.state_bytes, 1))
+        self._state = np.frombuffer(self._state_map, np.uint8)
+        self._entries = tuple(library.address(plain) for plain, _ in manifest.segments)
+        self._lane_code = lane_code(library)
+        self._lock = threading.Lock()
+        self._opened: list[ExecutionContext] = []
+        self._closed = False
+        self._free: queue.LifoQueue[ExecutionContext] = queue.LifoQueue()
+        for _ in range(contexts):
+            self._free.put(self.context())
+
+    # -- facts ------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name of the graph."""
+        return self.manifest.name
+
+    @property
+    def digest(self) -> str:
+        """Content hash of the graph that was compiled."""
+        return self.manifest.digest
+
+    @property
+    def plan(self) -> PlanSummary:
+        """The memory promise in bytes."""
+        return self.manifest.plan
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """What `run` needs."""
+        return tuple(_info(b) for b in self.manifest.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """What `run` returns."""
+        return tuple(_info(b) for b in self.manifest.outputs)
+
+    @property
+    def states(self) -> Mapping[str, np.ndarray]:
+        """State tensors by name, at their bound; the caller owns the values."""
+        found = {}
+        for b in self.manifest.states:
+            shape = tuple(evaluate(d, self.manifest.symbols) for d in b.shape)
+            count = int(np.prod(shape, dtype=np.int64))
+            found[b.name] = np.frombuffer(self._state_map, b.dtype.numpy, count, b.offset).reshape(shape)
+        return found
+
+    # -- running ----------------------------------------------------------------------------------------------
+
+    def run(
+        self, inputs: Mapping[str, Any], *, out: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run once.
+
+        Args:
+            inputs: name -> array of the declared type and shape.
+            out: arrays to write results into, by output name; others are made.
+
+        Returns:
+            name -> array. Arrays given in `out` are returned themselves.
+
+        Raises:
+            InputRefused: naming the input and what is wrong with it.
+            OutputRefused: an array in `out` does not fit.
+        """
+        arrays = self._checked(inputs)
+        symbols = self._symbols_of(arrays)
+        with self._borrowed() as context:
+            context.set_symbols(symbols)
+            for name, array in arrays.items():
+                np.copyto(context.inputs[name], array)
+            if out:
+                self._verify_out(context, out)
+            context.run()
+            return {name: _returned(view, (out or {}).get(name)) for name, view in context.outputs.items()}
+
+    def context(self) -> ExecutionContext:
+        """A context of the caller's own: an arena with bound inputs and outputs, and a stream."""
+        self._verify_open()
+        threads = self.manifest.threads
+        with self._lock:
+            label = f"{self.name}/{len(self._opened)}-{id(self):x}"
+            stream = self._device.open_stream(label, threads=threads, lane_code=self._lane_code)
+
+            def close(context: ExecutionContext) -> None:
+                stream.close()
+
+            context = ExecutionContext(
+                self.manifest, self._entries, stream, self._weights.ctypes.data if self._weights.size else 0,
+                self._state.ctypes.data, close,
+            )  # fmt: skip
+            self._opened.append(context)
+        return context
+
+    def close(self) -> None:
+        """Close every context and release weights and state. Closing twice is harmless."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        for context in self._opened:
+            context.close()
+        self._on_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _verify_open(self) -> None:
+        if self._closed:
+            raise InputRefused(model=self.name, input="*", reason="the model is closed")
+
+    @contextmanager
+    def _borrowed(self) -> Any:
+        self._verify_open()
+        context = self._free.get()
+        try:
+            yield context
+        finally:
+            self._free.put(context)
+
+    def _checked(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        known = {b.name: b for b in self.manifest.inputs}
+        for name in inputs:
+            if name not in known:
+                names = ", ".join(known) or "none"
+                raise InputRefused(model=self.name, input=str(name), reason=f"unknown; the inputs are: {names}")
+        return {name: self._array(b, inputs.get(name)) for name, b in known.items()}
+
+    def _array(self, binding: Binding, given: Any) -> np.ndarray:
+        if given is None:
+            raise InputRefused(model=self.name, input=binding.name, reason="it is missing")
+        array = np.asarray(given)
+        wanted = binding.dtype.numpy
+        if array.dtype != wanted:
+            if isinstance(given, np.ndarray) or not np.can_cast(array.dtype, wanted, "same_kind"):
+                reason = f"element type {array.dtype}, expected {wanted}"
+                raise InputRefused(model=self.name, input=binding.name, reason=reason)
+            array = array.astype(wanted)
+        if array.ndim != len(binding.shape):
+            reason = f"shape {array.shape}, expected {_shape_text(binding.shape)}"
+            raise InputRefused(model=self.name, input=binding.name, reason=reason)
+        return array
+
+    def _symbols_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+        """Values of the symbols, solved from the shapes of the inputs."""
+        symbols: dict[str, int] = {}
+        for binding in self.manifest.inputs:
+            for dim, extent in zip(binding.shape, arrays[binding.name].shape, strict=True):
+                name = _symbol_name(dim)
+                if name is not None:
+                    symbols.setdefault(name, extent)
+        for binding in self.manifest.inputs:
+            shape = arrays[binding.name].shape
+            for axis, (dim, extent) in enumerate(zip(binding.shape, shape, strict=True)):
+                self._verify_extent(binding, axis, dim, extent, symbols)
+        return symbols
+
+    def _verify_extent(
+        self, binding: Binding, axis: int, dim: Dim, extent: int, symbols: Mapping[str, int]
+    ) -> None:
+        values = {**self.manifest.symbols, **symbols}
+        expected = evaluate(dim, values)
+        name = _symbol_name(dim)
+        if name is not None and extent > self.manifest.symbols[name]:
+            reason = f"axis {axis} is {extent}, the bound of {name} is {self.manifest.symbols[name]}"
+            raise InputRefused(model=self.name, input=binding.name, reason=reason)
+        if expected != extent:
+            reason = f"axis {axis} is {extent}, expected {expected} ({_shape_text(binding.shape)})"
+            raise InputRefused(model=self.name, input=binding.name, reason=reason)
+
+    def _verify_out(self, context: ExecutionContext, out: Mapping[str, np.ndarray]) -> None:
+        for name, array in out.items():
+            view = context.outputs.get(name)
+            if view is None:
+                raise OutputRefused(model=self.name, output=name, reason="there is no such output")
+            if not isinstance(array, np.ndarray) or array.dtype != view.dtype or array.shape != view.shape:
+                raise OutputRefused(
+                    model=self.name, output=name,
+                    reason=f"expected a {view.dtype} array of shape {view.shape}",
+                )  # fmt: skip
+            if not array.flags.writeable:
+                raise OutputRefused(model=self.name, output=name, reason="the array is read-only")
+
+
+def _returned(view: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+    if given is None:
+        return view.copy()
+    np.copyto(given, view)
+    return given
+
+
+def _symbol_name(dim: Dim) -> str | None:
+    """The symbol that a dimension is, or None."""
+    if isinstance(dim, Expr) and len(dim.terms) == 1:
+        (monomial, coefficient), = dim.terms
+        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
+            return monomial[0].name
+    return None
+
+
+def _shape_text(shape: tuple[Dim, ...]) -> str:
+    return "[" + ", ".join(format_dim(d) for d in shape) + "]"
+
+
+def _info(binding: Binding) -> TensorInfo:
+    shape = tuple(d if isinstance(d, int) else format_dim(d) for d in binding.shape)
+    return TensorInfo(name=binding.name, dtype=binding.dtype.value, shape=shape)

@@ -1,0 +1,195 @@
+"""An executable on disk: a folder with a manifest, the planned program, packed weights and native code.
+
+    manifest.json   what a runner needs: sizes, entry points, inputs, outputs, symbols, target
+    program.json    the planned program, from which code can be made again
+    weights.bin     packed weights, mapped read-only
+    code.o          relocatable object; code.so beside it where a linker was found
+
+Native code is trusted only from the user's own cache (see `compiler.cache`); this module reads and checks, it does not
+decide trust.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plumbline.contracts.dims import Dim, format_dim, parse_dim
+from plumbline.contracts.tensors import DType
+from plumbline.errors import ArtifactError, BackendError, PlumblineError
+
+__all__ = [
+    "MANIFEST_VERSION",
+    "Binding",
+    "Manifest",
+    "ManifestRefused",
+    "PlanSummary",
+    "TargetMismatch",
+    "read_manifest",
+    "write_manifest",
+]
+
+MANIFEST_VERSION = 1
+MAX_MANIFEST_BYTES = 64 << 20
+
+
+@dataclass(eq=False, kw_only=True)
+class ManifestRefused(ArtifactError):
+    """The manifest of a compiled artifact is missing, damaged or of another version."""
+
+    code = "artifact.manifest"
+    owner = "execution"
+    template = "compiled artifact {artifact!r}: {reason}"
+
+    artifact: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class TargetMismatch(BackendError):
+    """The artifact was compiled for another machine."""
+
+    code = "backend.target_mismatch"
+    owner = "execution"
+    template = "the artifact is for {wanted}; this machine is {found}"
+
+    wanted: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A named tensor at a fixed place: `offset` bytes into `space` (`arena`, `weights` or `state`)."""
+
+    name: str
+    dtype: DType
+    shape: tuple[Dim, ...]
+    space: str
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSummary:
+    """The memory promise: exact bytes (requirement L2-21)."""
+
+    peak_bytes: int
+    lower_bound_bytes: int
+    weights_bytes: int
+    state_bytes: int
+    digest: str
+
+    def total_bytes(self, contexts: int = 1) -> int:
+        """Weights, state and `contexts` arenas."""
+        return self.weights_bytes + self.state_bytes + contexts * self.peak_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything that running needs to know."""
+
+    name: str
+    digest: str
+    target: str
+    architecture: str
+    system: str
+    compiler: str
+    threads: int
+    claim_words: int
+    symbols: Mapping[str, int]
+    inputs: tuple[Binding, ...]
+    outputs: tuple[Binding, ...]
+    states: tuple[Binding, ...]
+    segments: tuple[tuple[str, str], ...]
+    step_names: tuple[str, ...]
+    step_operations: tuple[str, ...]
+    plan: PlanSummary
+    build_seconds: float = 0.0
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`."""
+    (folder / "manifest.json").write_text(json.dumps(_encode(manifest), indent=1), encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `manifest.json`.
+
+    Raises:
+        ManifestRefused: it is missing, too large, not JSON, of another version, or misses a field.
+    """
+    path = folder / "manifest.json"
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ManifestRefused(artifact=folder.name, reason="the manifest is too large")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["schema_version"]
+        if version != MANIFEST_VERSION:
+            reason = f"schema version {version}, this runtime reads {MANIFEST_VERSION}"
+            raise ManifestRefused(artifact=folder.name, reason=reason)
+        return _decode(document)
+    except FileNotFoundError as error:
+        raise ManifestRefused(artifact=folder.name, reason="there is no manifest.json") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ManifestRefused(artifact=folder.name, reason=f"the manifest is damaged ({error!r})") from error
+    except ManifestRefused:
+        raise
+    except PlumblineError as error:
+        raise ManifestRefused(artifact=folder.name, reason=str(error)) from error
+
+
+def _encode(manifest: Manifest) -> dict[str, Any]:
+    plan = manifest.plan
+    return {
+        "schema_version": MANIFEST_VERSION,
+        **{
+            name: getattr(manifest, name)
+            for name in ("name", "digest", "target", "architecture", "system", "compiler", "threads",
+                         "claim_words", "build_seconds")
+        },
+        "symbols": dict(manifest.symbols),
+        "inputs": [_encode_binding(b) for b in manifest.inputs],
+        "outputs": [_encode_binding(b) for b in manifest.outputs],
+        "states": [_encode_binding(b) for b in manifest.states],
+        "segments": [list(s) for s in manifest.segments],
+        "step_names": list(manifest.step_names),
+        "step_operations": list(manifest.step_operations),
+        "plan": {
+            "peak_bytes": plan.peak_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
+            "weights_bytes": plan.weights_bytes, "state_bytes": plan.state_bytes, "digest": plan.digest,
+        },
+    }  # fmt: skip
+
+
+def _encode_binding(binding: Binding) -> dict[str, Any]:
+    return {
+        "name": binding.name, "dtype": binding.dtype.value, "shape": [format_dim(d) for d in binding.shape],
+        "space": binding.space, "offset": binding.offset, "size_bytes": binding.size_bytes,
+    }  # fmt: skip
+
+
+def _decode(document: Mapping[str, Any]) -> Manifest:
+    return Manifest(
+        name=document["name"], digest=document["digest"], target=document["target"],
+        architecture=document["architecture"], system=document["system"], compiler=document["compiler"],
+        threads=int(document["threads"]), claim_words=int(document["claim_words"]),
+        build_seconds=float(document["build_seconds"]),
+        symbols={str(k): int(v) for k, v in document["symbols"].items()},
+        inputs=tuple(_decode_binding(b) for b in document["inputs"]),
+        outputs=tuple(_decode_binding(b) for b in document["outputs"]),
+        states=tuple(_decode_binding(b) for b in document["states"]),
+        segments=tuple((str(a), str(b)) for a, b in document["segments"]),
+        step_names=tuple(document["step_names"]), step_operations=tuple(document["step_operations"]),
+        plan=PlanSummary(**document["plan"]),
+    )  # fmt: skip
+
+
+def _decode_binding(document: Mapping[str, Any]) -> Binding:
+    return Binding(
+        name=document["name"], dtype=DType(document["dtype"]),
+        shape=tuple(parse_dim(d) for d in document["shape"]), space=document["space"],
+        offset=int(document["offset"]), size_bytes=int(document["size_bytes"]),
+    )  # fmt: skip
