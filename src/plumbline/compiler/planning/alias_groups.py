@@ -244,6 +244,8 @@ class BufferGroups:
         """How the live set changes when `groups` become one of `size`; None when its maximum would grow."""
         profile, changes = self._live_profile(), []
         alive = [group for group in groups if group.last >= group.first]
+        if not alive:
+            return []
         begin, stop = min(g.first for g in alive), max(g.last for g in alive) + 1
         marks = sorted({edge for group in alive for edge in (group.first, group.last + 1)})
         for first, end in pairwise(marks):

@@ -178,3 +178,31 @@ def test_the_verifier_finds_two_live_values_on_the_same_bytes() -> None:
     )
     with pytest.raises(BrokenAssignmentError):
         verify_assignment(planned, {"x": Lifetime(0, 2), "y": Lifetime(1, 2)}, good)
+
+
+def test_a_view_that_nobody_reads_still_has_a_place() -> None:
+    planned = [PlannedValue(name="x", size_bytes=512), PlannedValue(name="v", size_bytes=256)]
+    lives = {"x": Lifetime(0, 1)}
+    result = resolve_aliases(planned, lives, [ViewOf(value="v", base="x", offset_bytes=256)])
+    verify_assignment(planned, lives, result)
+    assert result.locations["v"] == at("x", 256)
+    assert [(b.first, b.last) for b in result.buffers] == [(0, 1)]
+
+
+def test_all_parts_are_placed_together_when_one_alone_would_raise_the_peak() -> None:
+    """Placing only the first part makes the whole live early beside the other parts."""
+    values = {
+        "a": (256, 0, 4),
+        "b": (4096, 1, 4),
+        "temporary": (4096, 2, 3),
+        "d": (4096, 3, 4),
+        "c": (8448, 4, 5),
+    }
+    wishes = (
+        PlacedIn(value="a", base="c", offset_bytes=0),
+        PlacedIn(value="b", base="c", offset_bytes=256),
+        PlacedIn(value="d", base="c", offset_bytes=4352),
+    )
+    result = resolve(values, *wishes)
+    assert all(decision.accepted for decision in result.decisions)
+    assert result.live_after_bytes == 8448 + 4096
