@@ -27,8 +27,8 @@ tell the receiver what to do:
   (`permanent`), or never in this process (`fatal`);
 - the *side effect* says whether the failed call may have changed the outside world.
 
-The owner is the package that answers for it ([ownership](../ownership.toml)). `error.to_dict()` is the same as a
-JSON-ready document; it never holds a machine path.
+The owner is the package that answers for it ([ownership](../ownership.toml)). `error.to_dict()` is the same
+as JSON data; it never holds a machine path.
 """
 
 

@@ -11,7 +11,7 @@ import hypothesis
 hypothesis.settings.register_profile("plumbline", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("plumbline")
 
-# Set before any test imports the package. Workers of one run share the folder: the code cache is safe to share.
+# Set before any test imports the package. The workers of one run share the folder.
 _session = os.environ.setdefault("PLUMB_TEST_SESSION", str(os.getpid()))
 _cache = Path(tempfile.gettempdir()) / f"plumb-tests-{os.getuid()}" / _session
 os.environ["XDG_CACHE_HOME"] = str(_cache)
