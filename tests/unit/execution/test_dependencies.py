@@ -98,7 +98,7 @@ def test_removing_any_wait_is_a_race(nodes, rng: random.Random):
 
 
 def run_on_simulated_device(nodes, plan, costs) -> tuple[dict[str, int], LaunchLog]:
-    """Run in virtual time; each segment computes 1 + the sum of what it depends on, 0 for what is not there."""
+    """Run in virtual time; a segment computes 1 + the sum of what it depends on, 0 for what is not there."""
     values: dict[str, int] = {}
     log = LaunchLog()
     seen: dict[str, list[int]] = {n.name: [] for n in nodes}
