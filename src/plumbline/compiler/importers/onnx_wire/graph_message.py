@@ -99,24 +99,22 @@ def decode_node(session: ReadSession, start: int, end: int, depth: int) -> OnnxN
         if number > 8 or number == 6:
             continue
         walker.expect(found, LENGTH, "NodeProto")
-        if number == 1:
-            inputs.append(walker.text(value, stop, "the name of a node input"))
-        elif number == 2:
-            outputs.append(walker.text(value, stop, "the name of a node output"))
+        if number < 3:
+            names = inputs if number == 1 else outputs
+            names.append(walker.text(value, stop, "the name of a node input or output"))
+            _verify_node_values(session, len(names), start)
         elif number == 5:
             attribute = decode_attribute(session, value, stop, depth)
             if attribute.name in attributes:
                 reason = f"attribute {attribute.name!r} is given twice"
                 raise walker.malformed(value, f"node {texts[3]!r}", reason)
             attributes[attribute.name] = attribute
+            _verify_node_values(session, len(attributes), start)
         else:
             texts[number] = walker.text(value, stop, "the name, operator or domain of a node")
     place = f"node {texts[3] or (outputs[0] if outputs else '')!r}"
     if not texts[4]:
         raise walker.malformed(start, place, "it names no operator")
-    largest = max(len(inputs), len(outputs), len(attributes))
-    if largest > walker.limits.node_values:
-        raise walker.over("inputs, outputs or attributes", largest, walker.limits.node_values, place)
     return OnnxNode(
         name=texts[3],
         op_type=texts[4],
@@ -126,6 +124,13 @@ def decode_node(session: ReadSession, start: int, end: int, depth: int) -> OnnxN
         outputs=tuple(outputs),
         attributes=tuple(attributes.values()),
     )
+
+
+def _verify_node_values(session: ReadSession, found: int, start: int) -> None:
+    allowed = session.walker.limits.node_values
+    if found > allowed:
+        place = f"the node at byte {start}"
+        raise session.walker.over("inputs, outputs or attributes", found, allowed, place)
 
 
 _MESSAGES = {

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+_TAG_END = 1 << 32
 _WIRE_NAMES = {VARINT: "varint", FIXED64: "64-bit", LENGTH: "length-delimited", FIXED32: "32-bit"}
 
 Field = tuple[int, int, int, int]
@@ -124,7 +125,7 @@ class Walker:
             TruncatedMessageError, BadVarintError, MalformedMessageError: naming the byte.
             ImportLimitError: the file has more fields than allowed.
         """
-        data = self.source.buffer
+        data, most = self.source.buffer, self.limits.fields
         position = start
         while position < end:
             tag = data[position]
@@ -144,7 +145,9 @@ class Walker:
                 value, position = position, position + self._fixed_width(wire, position)
             if position > end:
                 raise self.truncated(value, f"field {tag >> 3} of {position - value} bytes", end)
-            self._count_field(tag, position)
+            self._fields += 1
+            if self._fields > most or not 8 <= tag < _TAG_END:
+                raise self._refused_field(tag, position)
             yield tag >> 3, wire, value, position
 
     def _fixed_width(self, wire: int, position: int) -> int:
@@ -154,12 +157,10 @@ class Walker:
             return 8
         raise self.malformed(position, "a field", f"wire type {wire} is not used by ONNX")
 
-    def _count_field(self, tag: int, position: int) -> None:
-        if not 8 <= tag < 1 << 32:
-            raise self.malformed(position, "a field", f"there is no field number {tag >> 3}")
-        self._fields += 1
-        if self._fields > self.limits.fields:
-            raise self.over("fields", self._fields, self.limits.fields, "the file")
+    def _refused_field(self, tag: int, position: int) -> ArtifactError:
+        if not 8 <= tag < _TAG_END:
+            return self.malformed(position, "a field", f"there is no field number {tag >> 3}")
+        return self.over("fields", self._fields, self.limits.fields, "the file")
 
     def varint(self, position: int, end: int) -> tuple[int, int]:
         """The unsigned 64-bit integer at `position` and the offset after it."""
