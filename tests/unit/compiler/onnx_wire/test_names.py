@@ -125,6 +125,26 @@ def test_a_node_whose_nested_graph_uses_a_value_comes_after_its_maker() -> None:
     assert [n.op_type for n in order_nodes(tuple(reversed(model.graph.nodes)))] == ["Neg", "If"]
 
 
+def test_a_nested_graph_that_only_passes_a_value_on_waits_for_its_maker() -> None:
+    model = nested("p = Neg(x)", "s = Neg(x)")
+    branch = model.graph.node[1].attribute[0].g
+    del branch.node[:]
+    branch.output[0].name = "s"
+    ours = read_model(model.SerializeToString())
+    verify_names(ours)
+    assert [n.op_type for n in order_nodes(tuple(reversed(ours.graph.nodes)))] == ["Neg", "If"]
+
+
+def test_a_nested_graph_may_reuse_a_name_from_around_it() -> None:
+    """Exporters name the result of a branch like the result of the node."""
+    model = nested("p = Neg(x)")
+    branch = model.graph.node[0].attribute[0].g
+    branch.node[0].output[0] = branch.output[0].name = "y"
+    ours = read_model(model.SerializeToString())
+    verify_names(ours)
+    assert len(order_nodes(ours.graph.nodes)) == 1
+
+
 def functions(*bodies: str) -> onnx.ModelProto:
     header = '<ir_version: 10, opset_import: ["" : 21, "f" : 1]>'
     main = "main (float[1] x) => (float[1] y) { y = f.a(x) }"

@@ -235,18 +235,24 @@ def _inner_graphs(node: OnnxNode) -> Iterator[OnnxGraph]:
 
 
 def _used_names(node: OnnxNode) -> Iterator[str]:
-    """Inputs of a node and every name that its nested graphs mention.
-
-    A name that a nested graph makes itself may coincide with one outside; it then only adds an order.
-    """
+    """Inputs of a node and the names that its nested graphs take from outside."""
     yield from node.inputs
-    graphs = list(_inner_graphs(node))
-    while graphs:
-        graph = graphs.pop()
-        yield from (value.name for value in graph.outputs)
+    waiting: list[tuple[OnnxGraph, _Scopes]] = [(graph, ()) for graph in _inner_graphs(node)]
+    while waiting:
+        graph, around = waiting.pop()
+        made = frozenset(_made_names(graph))
+        wanted = [value.name for value in graph.outputs]
         for inner in graph.nodes:
-            yield from inner.inputs
-            graphs.extend(_inner_graphs(inner))
+            wanted.extend(inner.inputs)
+            waiting.extend((nested, (*around, made)) for nested in _inner_graphs(inner))
+        yield from (name for name in wanted if not _is_made(name, made, around))
+
+
+def _made_names(graph: OnnxGraph) -> Iterator[str]:
+    yield from (value.name for value in graph.inputs)
+    yield from _constant_names(graph)
+    for node in graph.nodes:
+        yield from node.outputs
 
 
 def _unique(names: Iterable[str], scope: str, kind: str) -> frozenset[str]:
