@@ -1,8 +1,9 @@
 """Run one operation natively on arrays, and hold it to its contract.
 
 For authors of operations: `run_native` compiles the kernel of a contract for this machine and calls it once;
-`verify_operation` compares it with the reference inside the declared precision, in several splits of its units, with
-workspace and outputs filled with NaN first.
+`verify_operation` compares it with the reference inside the declared precision, in several splits of its
+units, with workspace and outputs filled with NaN first. bfloat16 operands are arrays of
+`ml_dtypes.bfloat16`; references see them as float32.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -22,11 +24,12 @@ from plumbline.contracts import dims
 from plumbline.contracts.dims import Expr
 from plumbline.contracts.program import StepSignature
 from plumbline.contracts.tensors import DType, TensorType
-from plumbline.kernels.contract import Inference, OperationContract
+from plumbline.kernels.contract import Inference, OperationContract, Precision
 from plumbline.kernels.emit.ir import ModuleBuilder
 from plumbline.kernels.emit.target import AVX2, AVX512, NEON, TargetDescription
+from plumbline.kernels.pointwise.conversion_functions import round_to_bfloat16
 
-__all__ = ["NativeOperation", "host_target", "run_native", "verify_operation"]
+__all__ = ["NativeOperation", "bfloat16_values", "host_target", "run_native", "verify_operation"]
 
 
 def host_target() -> TargetDescription:
@@ -65,7 +68,7 @@ class NativeOperation:
             self.address
         )
         edges = [0, *sorted(c for c in cuts if 0 < c < self.units), self.units]
-        for begin, end in reversed(list(zip(edges, edges[1:], strict=False))):
+        for begin, end in reversed(list(pairwise(edges))):
             function(*pointers, begin, end)
         return outputs
 
@@ -74,8 +77,13 @@ def _output(type_: TensorType, symbols: Mapping[str, int], poison: bool) -> np.n
     shape = tuple(dims.evaluate(d, symbols) for d in type_.shape)
     array = np.zeros(shape, type_.dtype.numpy)
     if poison:
-        array.reshape(-1).view(np.uint8)[...] = 0xFF if type_.dtype is not DType.BOOL else 1
+        _bytes(array)[...] = 0xFF if type_.dtype is not DType.BOOL else 1
     return array
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """The bytes of a contiguous array of any rank as one axis."""
+    return array.reshape(-1).view(np.uint8)
 
 
 def compile_operation(
@@ -163,24 +171,22 @@ def verify_operation(
     """Hold native code to the contract on these inputs.
 
     Raises:
-        AssertionError: shapes, types or values differ from the reference beyond the declared precision, or bits
-            depend on how the units were split.
+        AssertionError: shapes, types or values differ from the reference beyond the declared precision, or
+            bits depend on how the units were split.
     """
     attributes = attributes or {}
     signature, symbols = signature_of(contract, inputs, attributes, symbolic)
     native = compile_operation(contract, signature, symbols, target)
     whole = native(inputs)
     pieces = native(inputs, cuts=(1, native.units // 3, native.units // 2, native.units - 1))
-    expected = contract.reference(inputs, {name: _concrete(v, symbols) for name, v in attributes.items()})
+    concrete = {name: _concrete(v, symbols) for name, v in attributes.items()}
+    expected = contract.reference([_for_reference(x) for x in inputs], concrete)
     for position, (ours, split, reference) in enumerate(zip(whole, pieces, expected, strict=True)):
         where = f"{contract.name} output {position}"
         np.testing.assert_equal(ours.shape, np.shape(reference), err_msg=where)
-        np.testing.assert_array_equal(_octets(ours), _octets(split), err_msg=f"{where}: split")
-        _compare(ours, np.asarray(reference), contract, where)
-
-
-def _octets(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1).view(np.uint8)
+        np.testing.assert_array_equal(_bytes(ours), _bytes(split), err_msg=f"{where}: split")
+        dtype = signature.outputs[position].dtype
+        _compare(ours, np.asarray(reference), dtype, contract.precision, where)
 
 
 def _concrete(attribute: Any, symbols: Mapping[str, int]) -> Any:
@@ -190,17 +196,48 @@ def _concrete(attribute: Any, symbols: Mapping[str, int]) -> Any:
     return tuple(_concrete(a, symbols) for a in attribute) if isinstance(attribute, tuple) else attribute
 
 
-def _compare(ours: np.ndarray, reference: np.ndarray, contract: OperationContract, where: str) -> None:
-    if reference.dtype != ours.dtype:
+def _for_reference(array: np.ndarray | None) -> np.ndarray | None:
+    """References see bfloat16 as float32."""
+    is_bfloat16 = array is not None and DType.of(array) is DType.BFLOAT16
+    return array.astype(np.float32) if array is not None and is_bfloat16 else array
+
+
+_DOUBLE = 2.0**-29
+"""Spacing of float64 over that of float32, in which precision is declared."""
+_HALVES = {DType.FLOAT16: (2.0**-10, 2.0**-24), DType.BFLOAT16: (2.0**-7, 2.0**-133)}
+"""Relative and absolute spacing of half-width types: they are computed in float32 and rounded once."""
+
+
+def tolerance(dtype: DType, precision: Precision) -> tuple[float, float]:
+    """(relative, absolute) distance from the reference that a result of `dtype` may have."""
+    if dtype in _HALVES:
+        relative, absolute = _HALVES[dtype]
+        return precision.relative + relative, precision.absolute + absolute
+    scale = _DOUBLE if dtype is DType.FLOAT64 else 1.0
+    return precision.relative * scale, precision.absolute * scale
+
+
+def bfloat16_values(stored: np.ndarray) -> np.ndarray:
+    """The numbers of bfloat16 bits (as uint16), as float32."""
+    bits = np.ascontiguousarray(stored).astype(np.uint32) << np.uint32(16)
+    return bits.reshape(-1).view(np.float32).reshape(stored.shape)
+
+
+def _compare(ours: np.ndarray, reference: np.ndarray, dtype: DType, precision: Precision, where: str) -> None:
+    if dtype is DType.BFLOAT16:
+        ours, reference = bfloat16_values(ours), _nearest_bfloat16(reference)
+    elif reference.dtype != ours.dtype:
         raise AssertionError(f"{where}: reference is {reference.dtype}, native is {ours.dtype}")
-    precision = contract.precision
-    scale = {2: 2.0**13, 8: 2.0**-29}.get(ours.dtype.itemsize, 1.0) if ours.dtype.kind == "f" else 1.0
-    if ours.dtype.kind != "f" or precision.relative == precision.absolute == 0.0:
+    if not dtype.is_float or precision.relative == precision.absolute == 0.0:
         np.testing.assert_array_equal(ours, reference, err_msg=where)
         return
+    relative, absolute = tolerance(dtype, precision)
     np.testing.assert_allclose(
-        ours.astype(np.float64), reference.astype(np.float64), rtol=precision.relative * scale,
-        atol=precision.absolute * scale, err_msg=where,
-    )  # fmt: skip
+        ours.astype(np.float64), reference.astype(np.float64), rtol=relative, atol=absolute, err_msg=where
+    )
 
 
+def _nearest_bfloat16(reference: np.ndarray) -> np.ndarray:
+    if reference.dtype.kind != "f":
+        raise AssertionError(f"a bfloat16 result is given as floats, not as {reference.dtype}")
+    return round_to_bfloat16(reference)

@@ -1,8 +1,8 @@
 """Narrowing of floats to half-width types with one rounding, in integer arithmetic where the machine has no
 instruction for it.
 
-LLVM lowers some narrowings to calls into a compiler runtime that the executable does not link; these sequences
-need nothing but the instructions of the target.
+LLVM lowers some narrowings to calls into a compiler runtime that the executable does not link; these
+sequences need nothing but the instructions of the target.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def float32_to_bfloat16(b: FunctionBuilder, x: Value) -> Value:
 
 
 def float64_to_float32_odd(b: FunctionBuilder, x: Value, nearest: Value) -> Value:
-    """Round float64 to float32 such that a second rounding to a half-width type gives the bits of one rounding.
+    """Round float64 to float32 such that rounding again to a half-width type gives the bits of one rounding.
 
-    The value is truncated and its last bit set when anything was lost (S. Boldo and G. Melquiond, "When double
-    rounding is odd", 2005). `nearest` is `x` rounded to float32 the usual way.
+    The value is truncated and its last bit set when anything was lost (S. Boldo and G. Melquiond, "When
+    double rounding is odd", 2005). `nearest` is `x` rounded to float32 the usual way.
     """
     back = b.cast(nearest, DType.FLOAT64)
     inexact = b.compare("lt", back, x) | b.compare("gt", back, x)

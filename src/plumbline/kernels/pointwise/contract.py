@@ -68,9 +68,16 @@ def result_dtype(function: PointwiseFunction, dtypes: Sequence[DType], params: M
         case Result.BOOL:
             return DType.BOOL
         case Result.PARAMETER:
-            return DType(params["to"])
+            return _converted(function, operands[0], DType(params["to"]))
         case Result.SAME:
             return operands[0]
+
+
+def _converted(function: PointwiseFunction, source: DType, to: DType) -> DType:
+    if function.raw and source.size_bytes != to.size_bytes:
+        needed = f"a type of {to.size_bytes} bytes"
+        raise DTypeRefused(operation=function.name, dtype=source.value, needed=needed)
+    return to
 
 
 def _infer(inference: Inference) -> tuple[TensorType, ...]:
@@ -86,27 +93,43 @@ def _infer(inference: Inference) -> tuple[TensorType, ...]:
 def evaluate(
     operation: str, inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]
 ) -> tuple[np.ndarray, ...]:
-    """The numpy twin: floats in float64, each result rounded to its element type at the end."""
+    """The numpy twin: floats in float64, rounded to the element type at the end and before conversions.
+
+    bfloat16 has no numpy type: such inputs come as float32 arrays, and such a result leaves as one.
+    """
     arrays = [np.asarray(x) for x in inputs if x is not None]
-    dtype = arrays[-1].dtype
-    values: list[np.ndarray] = [_widen(x) for x in arrays]
+    values = [_widen(x) for x in arrays]
+    dtypes = [x.dtype for x in arrays]
     with np.errstate(all="ignore"):
         for instruction in program_of(operation, attributes, len(arrays)):
             function = FUNCTIONS[instruction.function]
-            if function.result is Result.PARAMETER:
-                dtype = DType(instruction.params["to"]).numpy
-            elif function.result is Result.BOOL:
-                dtype = np.dtype(bool)
-            arguments = [values[a] for a in instruction.arguments]
-            values.append(np.asarray(function.reference(*arguments, instruction.params)))
-        return (np.asarray(values[-1]).astype(dtype),)
+            chosen = [
+                values[a] if function.wide_reference else values[a].astype(dtypes[a])
+                for a in instruction.arguments
+            ]
+            result = np.asarray(function.reference(*chosen, instruction.params))
+            dtypes.append(_result_numpy(function, dtypes[instruction.arguments[-1]], result))
+            values.append(_widen(result))
+        return (values[-1].astype(dtypes[-1]),)
+
+
+def _result_numpy(function: PointwiseFunction, operand: np.dtype[Any], result: np.ndarray) -> np.dtype[Any]:
+    match function.result:
+        case Result.BOOL:
+            return np.dtype(bool)
+        case Result.PARAMETER:
+            return result.dtype
+        case Result.SAME:
+            return operand
 
 
 def _widen(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
 
 
-def _contract(operation: str, precision: Precision, inplace: tuple[tuple[int, int], ...]) -> OperationContract:
+def _contract(
+    operation: str, precision: Precision, inplace: tuple[tuple[int, int], ...]
+) -> OperationContract:
     return OperationContract(
         name=operation,
         infer=_infer,
@@ -127,4 +150,3 @@ CONTRACTS = (
     *(_contract(f.name, f.precision, _inplace(f.arity)) for f in FUNCTIONS.values()),
     _contract("fused_map", Precision(relative=1e-4, absolute=1e-6), _inplace(8)),
 )
-

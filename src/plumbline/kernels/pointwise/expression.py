@@ -26,8 +26,8 @@ class Instruction:
 
 
 def program_of(operation: str, attributes: Mapping[str, Any], operands: int) -> tuple[Instruction, ...]:
-    """The instructions of a pointwise operation. `fused_map` carries them in attribute `program`; they are stored
-    as plain tuples `(function, arguments, ((name, value), ...))`."""
+    """The instructions of a pointwise operation. `fused_map` carries them in attribute `program`; they are
+    stored as plain tuples `(function, arguments, ((name, value), ...))`."""
     if operation != "fused_map":
         return (Instruction(function=operation, arguments=tuple(range(operands)), params=attributes),)
     return tuple(
@@ -58,7 +58,7 @@ def emit_program(
     for instruction in program:
         function = FUNCTIONS[instruction.function]
         chosen = [registers[a] for a in instruction.arguments]
-        values = tuple(b.cast(v, compute_dtype(v.dtype)) for v, _ in chosen)
+        values = tuple(v if function.raw else b.cast(v, compute_dtype(v.dtype)) for v, _ in chosen)
         result = function.emit(b, values, instruction.params)
         stored = _stored_dtype(instruction, chosen[-1][1])
         registers.append((b.cast(result, stored), stored))
@@ -78,5 +78,3 @@ def _stored_dtype(instruction: Instruction, last: DType) -> DType:
 def cost_of(program: Sequence[Instruction]) -> float:
     """Rough floating-point operations of one element."""
     return sum(FUNCTIONS[i.function].cost for i in program)
-
-

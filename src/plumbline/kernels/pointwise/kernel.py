@@ -1,8 +1,8 @@
 """The loop nest of pointwise operations.
 
-Operands broadcast to the output shape. Axes that every operand walks alike are merged, so that most maps become one
-flat loop. The innermost loop is vectorised; a unit of work is a run of consecutive output elements (flat maps) or one
-row of the merged shape.
+Operands broadcast to the output shape. Axes that every operand walks alike are merged, so that most maps
+become one flat loop. The innermost loop is vectorised; a unit of work is a run of consecutive output
+elements (flat maps) or one row of the merged shape.
 """
 
 from __future__ import annotations
@@ -167,5 +167,3 @@ def _start(indices: tuple[Index, ...], strides: tuple[Index, ...]) -> Index:
         if not (isinstance(stride, int) and stride == 0):
             total = index * stride + total
     return total
-
-
