@@ -13,7 +13,9 @@ __all__ = ["OperationConflict", "OperationUnknown", "find_operation", "get_opera
 
 FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.pointwise",
+    "plumbline.kernels.symbolic",
     "plumbline.kernels.matrix",
+    "plumbline.kernels.movement",
 )
 """Packages of built-in operations; each has `CONTRACTS`, an iterable of `OperationContract`."""
 

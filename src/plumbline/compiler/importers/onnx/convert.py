@@ -1,0 +1,257 @@
+"""The walk over an ONNX graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plumbline.compiler.graph.builder import GraphBuilder
+from plumbline.compiler.graph.constant import ArrayConstant
+from plumbline.compiler.graph.graph import ExecutionGraph, TensorID
+from plumbline.compiler.importers.limits import ImportLimits
+from plumbline.compiler.importers.onnx.constants import add_initializer
+from plumbline.compiler.importers.onnx.functions import FunctionLibrary
+from plumbline.compiler.importers.onnx.node import DTYPES, NodeView
+from plumbline.compiler.importers.onnx.refusals import (
+    InputShapeUnknown,
+    NodeRefused,
+    OperatorUnsupported,
+    SymbolUnbounded,
+)
+from plumbline.compiler.importers.onnx.registry import Converted, find_converter
+from plumbline.compiler.importers.onnx_wire import (
+    OnnxFunction,
+    OnnxGraph,
+    OnnxModel,
+    OnnxNode,
+    OnnxValueInfo,
+    order_nodes,
+    read_model,
+    verify_names,
+)
+from plumbline.contracts.dims import Dim, symbol
+from plumbline.contracts.tensors import TensorType
+from plumbline.kernels.contract import AttributeRefused, DTypeRefused, ShapeRefused
+
+__all__ = ["ImportOptions", "Walk", "import_onnx"]
+
+MAX_EXPANSION_DEPTH = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What the caller says about a model.
+
+    Attributes:
+        symbols: bound of each named symbolic dimension.
+        shapes: shape of inputs whose axes the model leaves open (or to make symbolic ones static).
+        constants: inputs to bind at build.
+        limits: what a file may ask of the importer.
+        expected_digest: SHA-256 of the model file, or None.
+    """
+
+    symbols: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+    limits: ImportLimits = ImportLimits()
+    expected_digest: str | None = None
+
+
+def import_onnx(
+    source: str | Path | bytes, options: ImportOptions | None = None, *, file_identity: str = ""
+) -> ExecutionGraph:
+    """Read an ONNX model into a graph. Large weights stay unread.
+
+    Args:
+        source: path, or the bytes of the file.
+        options: symbols, shapes, constants and limits.
+        file_identity: digest of the file, which names weights that stay in it.
+
+    Raises:
+        ArtifactError, ValidationError: leaves that name the place and what would be needed.
+    """
+    options = options or ImportOptions()
+    model = read_model(source, limits=options.limits, expected_digest=options.expected_digest)
+    verify_names(model)
+    name = Path(source).stem if not isinstance(source, bytes) else (model.graph.name or "model")
+    walk = Walk(model, GraphBuilder(name), options, file_identity or f"{name}:{id(model)}")
+    return walk.run()
+
+
+class Walk:
+    """One pass over a model. Owns the builder and the scopes of value names."""
+
+    def __init__(
+        self, model: OnnxModel, builder: GraphBuilder, options: ImportOptions, file_identity: str
+    ) -> None:
+        self.builder = builder
+        self._model, self._options, self._identity = model, options, file_identity
+        self._functions = FunctionLibrary(model.functions)
+        self._depth = 0
+
+    def run(self) -> ExecutionGraph:
+        """Convert the main graph."""
+        graph = self._model.graph
+        scope: dict[str, TensorID | None] = {}
+        for record in graph.initializers:
+            if record.name not in self._options.constants:
+                scope[record.name] = add_initializer(self.builder, record, self._identity)
+        for value in graph.inputs:
+            if value.name not in scope:
+                scope[value.name] = self._add_input(value)
+        self.nodes(graph, scope, dict(self._model.opset_imports))
+        for value in graph.outputs:
+            tensor = scope.get(value.name)
+            if tensor is None:
+                raise InputShapeUnknown(input=value.name, reason="the output has no dense tensor value")
+            self.builder.output(value.name, tensor)
+        return self.builder.build()
+
+    # -- inputs -----------------------------------------------------------------------------------------------
+
+    def _add_input(self, value: OnnxValueInfo) -> TensorID:
+        dtype = DTYPES.get(value.elem_type or 0)
+        if dtype is None:
+            raise InputShapeUnknown(input=value.name, reason="its type is not a dense tensor of a supported type")
+        bound = self._options.constants.get(value.name)
+        if bound is not None:
+            array = np.ascontiguousarray(bound).reshape(np.shape(bound))
+            type_ = TensorType(dtype, array.shape)
+            return self.builder.stored_constant(ArrayConstant(array.astype(dtype.numpy)), type_, value.name)
+        return self.builder.input(value.name, TensorType(dtype, self._input_shape(value)))
+
+    def _input_shape(self, value: OnnxValueInfo) -> tuple[Dim, ...]:
+        given = self._options.shapes.get(value.name)
+        if given is not None:
+            return tuple(int(d) for d in given)
+        if value.shape is None:
+            raise InputShapeUnknown(input=value.name, reason="the model does not state its rank")
+        return tuple(self._input_dim(value.name, axis, dim) for axis, dim in enumerate(value.shape))
+
+    def _input_dim(self, name: str, axis: int, dim: int | str | None) -> Dim:
+        if isinstance(dim, int):
+            return dim
+        if dim is None:
+            raise InputShapeUnknown(input=name, reason=f"the model does not state axis {axis}")
+        plain = _identifier(dim)
+        bound = self._options.symbols.get(dim, self._options.symbols.get(plain))
+        if bound is None:
+            raise SymbolUnbounded(input=name, axis=axis, symbol=plain)
+        self.builder.symbol(plain, int(bound))
+        return symbol(plain)
+
+    # -- nodes ------------------------------------------------------------------------------------------------
+
+    def nodes(self, graph: OnnxGraph | OnnxFunction, scope: dict[str, TensorID | None], opsets: Mapping[str, int]) -> None:
+        """Convert nodes in topological order, adding their results to `scope`."""
+        for record in order_nodes(graph.nodes, graph.name):
+            results = self._convert(record, scope, opsets)
+            for name, tensor in zip(record.outputs, results, strict=False):
+                if name:
+                    scope[name] = tensor
+
+    def subgraph(
+        self, graph: OnnxGraph, outer: Mapping[str, TensorID | None], arguments: Sequence[TensorID | None],
+        opsets: Mapping[str, int],
+    ) -> tuple[TensorID | None, ...]:  # fmt: skip
+        """Inline a nested graph that sees the values of `outer`; its outputs."""
+        scope = dict(outer)
+        for record in graph.initializers:
+            scope[record.name] = add_initializer(self.builder, record, self._identity)
+        scope.update(zip((v.name for v in graph.inputs), arguments, strict=False))
+        self.nodes(graph, scope, opsets)
+        return tuple(scope.get(v.name) for v in graph.outputs)
+
+    def _convert(
+        self, record: OnnxNode, scope: dict[str, TensorID | None], opsets: Mapping[str, int]
+    ) -> Sequence[TensorID | None]:
+        domain = "" if record.domain == "ai.onnx" else record.domain
+        opset = opsets.get(domain, opsets.get("ai.onnx", 1) if domain == "" else 1)
+        label = record.name or (record.outputs[0] if record.outputs else record.op_type)
+        inputs = tuple(scope.get(name) if name else None for name in record.inputs)
+        attributes = {a.name: a.value for a in record.attributes if a.value is not None}
+        view = NodeView(record, label, opset, inputs, self.builder, attributes)
+        self.builder.source(label)
+        local = self._functions.find_local(record)
+        converter = None if local is not None else find_converter(domain, record.op_type, opset)
+        try:
+            if record.op_type in _CONTROL and domain == "":
+                return _CONTROL[record.op_type](self, view, scope, opsets)
+            if converter is not None:
+                return _as_tuple(converter(view))
+            body = local or self._functions.find_standard(record, opset, inputs, self.builder)
+            if body is None:
+                raise OperatorUnsupported(
+                    node=label, operator=record.op_type, domain=domain, opset=opset,
+                    needed="register a converter and an operation for it",
+                )
+            return self._expand(body, view)
+        except (ShapeRefused, DTypeRefused, AttributeRefused) as error:
+            raise NodeRefused(
+                node=label, operator=record.op_type, domain=domain, opset=opset, reason=error.message
+            ) from error
+
+    def _expand(self, body: OnnxFunction, view: NodeView) -> Sequence[TensorID | None]:
+        """Inline a function body with this node's operands and attributes."""
+        if self._depth >= MAX_EXPANSION_DEPTH:
+            view.refuse("its function bodies are nested too deeply")
+        scope: dict[str, TensorID | None] = dict(
+            zip(body.inputs, (*view.inputs, *[None] * len(body.inputs)), strict=False)
+        )
+        given = {a.name: a for a in view.record.attributes}
+        defaults = {a.name: a for a in body.attribute_defaults}
+        nodes = tuple(bind_attributes(node, {**defaults, **given}) for node in body.nodes)
+        self._depth += 1
+        try:
+            self.nodes(replace(body, nodes=nodes), scope, {**dict(self._model.opset_imports), **dict(body.opset_imports)})
+        finally:
+            self._depth -= 1
+        return [scope.get(name) for name in body.outputs]
+
+
+def bind_attributes(node: OnnxNode, given: Mapping[str, Any]) -> OnnxNode:
+    """A node of a function body with references to the caller's attributes replaced; unbound ones are dropped."""
+    bound = []
+    for attribute in node.attributes:
+        if not attribute.ref_attr_name:
+            bound.append(_bind_nested(attribute, given))
+        elif attribute.ref_attr_name in given:
+            source = given[attribute.ref_attr_name]
+            bound.append(replace(source, name=attribute.name))
+    return replace(node, attributes=tuple(bound))
+
+
+def _bind_nested(attribute: Any, given: Mapping[str, Any]) -> Any:
+    if not isinstance(attribute.value, OnnxGraph):
+        return attribute
+    graph = attribute.value
+    return replace(attribute, value=replace(graph, nodes=tuple(bind_attributes(n, given) for n in graph.nodes)))
+
+
+def _as_tuple(converted: Converted) -> Sequence[TensorID | None]:
+    return (TensorID(converted),) if isinstance(converted, str) else converted
+
+
+def _identifier(name: str) -> str:
+    """A symbol name that dimension expressions can spell."""
+    plain = re.sub(r"\W", "_", name)
+    return plain if plain and not plain[0].isdigit() else f"d_{plain}"
+
+
+def _if(
+    walk: Walk, view: NodeView, scope: dict[str, TensorID | None], opsets: Mapping[str, int]
+) -> Sequence[TensorID | None]:
+    """A branch whose condition is known at build is inlined."""
+    known = view.builder.find_value(view.input(0))
+    if known is None:
+        view.refuse_data_dependent("the condition of a branch must be known at build")
+    branch = view.graph("then_branch" if bool(known.ravel()[0]) else "else_branch")
+    return walk.subgraph(branch, scope, (), opsets)
+
+
+_CONTROL = {"If": _if}

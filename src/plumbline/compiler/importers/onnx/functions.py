@@ -1,0 +1,96 @@
+"""Function bodies: operators that a model or the ONNX standard defines by other operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+from onnx import defs, helper
+
+from plumbline.compiler.graph.builder import GraphBuilder
+from plumbline.compiler.graph.graph import TensorID
+from plumbline.compiler.importers.onnx.node import DTYPES
+from plumbline.compiler.importers.onnx_wire import (
+    AttributeKind,
+    OnnxFunction,
+    OnnxGraph,
+    OnnxNode,
+    OnnxTensor,
+    read_array,
+    read_model,
+)
+
+__all__ = ["FunctionLibrary"]
+
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+class FunctionLibrary:
+    """Functions of one model, and those of the standard."""
+
+    def __init__(self, local: Sequence[OnnxFunction]) -> None:
+        self._local = {(f.domain, f.name, f.overload): f for f in local}
+
+    def find_local(self, record: OnnxNode) -> OnnxFunction | None:
+        """The function that the model itself defines for a node."""
+        return self._local.get((record.domain, record.op_type, record.overload))
+
+    def find_standard(
+        self, record: OnnxNode, opset: int, inputs: Sequence[TensorID | None], builder: GraphBuilder
+    ) -> OnnxFunction | None:
+        """The body that the standard defines for a node, or None."""
+        try:
+            schema = defs.get_schema(record.op_type, opset, record.domain)
+        except defs.SchemaError:
+            return None
+        proto = None
+        if schema.has_function:
+            proto = schema.function_body
+        elif schema.has_context_dependent_function:
+            proto = _context_dependent(schema, record, inputs, builder)
+        return None if proto is None else _read_function(proto, opset)
+
+
+def _context_dependent(
+    schema: defs.OpSchema, record: OnnxNode, inputs: Sequence[TensorID | None], builder: GraphBuilder
+) -> onnx.FunctionProto | None:
+    node = helper.make_node(
+        record.op_type, list(record.inputs), list(record.outputs), domain=record.domain,
+        **{a.name: _attribute_value(a.value, a.type) for a in record.attributes},
+    )  # fmt: skip
+    types = [_type_proto(t, builder) for t in inputs]
+    text = schema.get_context_dependent_function(node.SerializeToString(), types)
+    if not text:
+        return None
+    proto = onnx.FunctionProto()
+    proto.ParseFromString(text)
+    return proto
+
+
+def _attribute_value(value: object, kind: AttributeKind) -> object:
+    if isinstance(value, OnnxTensor):
+        array = read_array(value)
+        return helper.make_tensor(value.name, value.dtype, list(value.dims), array.tobytes(), raw=True)
+    if isinstance(value, OnnxGraph):
+        raise TypeError("a standard function takes no graph")
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _type_proto(tensor: TensorID | None, builder: GraphBuilder) -> bytes:
+    if tensor is None:
+        return onnx.TypeProto().SerializeToString()
+    type_ = builder.type_of(tensor)
+    shape = [d if isinstance(d, int) else None for d in type_.shape]
+    return bytes(helper.make_tensor_type_proto(_CODES[type_.dtype], shape).SerializeToString())
+
+
+def _read_function(proto: onnx.FunctionProto, opset: int) -> OnnxFunction:
+    """Through our own reader, by way of a model that holds the function."""
+    graph = helper.make_graph([], "empty", [], [])
+    named = onnx.FunctionProto()
+    named.CopyFrom(proto)
+    named.domain = named.domain or "plumbline.standard"
+    if not named.opset_import:
+        named.opset_import.append(helper.make_opsetid("", opset))
+    model = helper.make_model(graph, functions=[named], opset_imports=[helper.make_opsetid("", opset)])
+    return read_model(model.SerializeToString()).functions[0]
