@@ -1,0 +1,352 @@
+"""Operations that make tensors from a rule: fill, range, identity-like matrices, one-hot, triangles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from plumbline.contracts.dims import Dim, Expr, ceildiv, mul, product
+from plumbline.contracts.program import StepSignature
+from plumbline.contracts.tensors import DType, TensorType
+from plumbline.kernels.contract import (
+    AttributeRefused,
+    DTypeRefused,
+    Inference,
+    KernelCall,
+    OperationContract,
+    Work,
+)
+from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value
+from plumbline.kernels.emit.target import TargetDescription
+from plumbline.kernels.emit.tensor import unflatten
+from plumbline.kernels.movement.rearrange import array, input_type
+from plumbline.kernels.movement.runs import RowSplit, bits_of, copy_run, fill_run
+
+__all__ = ["CONTRACTS"]
+
+Arrays = Sequence[np.ndarray | None]
+Attributes = Mapping[str, Any]
+_RUN = 4096
+
+
+# -- fill
+
+
+def _infer_fill(inference: Inference) -> tuple[TensorType, ...]:
+    """Input 0: a scalar. Attribute `shape`."""
+    source = inference.type(0)
+    inference.require(source.elements == 1, f"one element is needed, not {source}")
+    return (TensorType(source.dtype, tuple(inference.attributes["shape"])),)
+
+
+class _FillKernel:
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        return Work(units=ceildiv(signature.outputs[0].elements, _RUN), unit_cost=_RUN / 8)
+
+    def emit(self, call: KernelCall) -> None:
+        b, output = call.builder, call.output()
+        bits = bits_of(output.dtype)
+        value, total = b.load(call.input(0).pointer, bits), b.index(output.elements)
+        with b.range(call.begin, call.end) as unit:
+            first = b.index(unit) * _RUN
+            fill_run(b, call.target, value, (output.pointer, first), b.minimum(total - first, _RUN))
+
+
+# -- range
+
+
+def _infer_range(inference: Inference) -> tuple[TensorType, ...]:
+    """Optional inputs: start and step, scalars of one type.
+
+    Attributes: `size`; without inputs also `dtype` and the dimensions `start` and `step`.
+    """
+    size = inference.attributes["size"]
+    inference.require(isinstance(size, Expr) or size >= 0, f"negative size {size}")
+    if not inference.inputs:
+        return (TensorType(DType(inference.attributes["dtype"]), (size,)),)
+    start, step = inference.type(0), inference.type(1)
+    inference.require(start.elements == step.elements == 1, "start and step are scalars")
+    if start.dtype is not step.dtype or start.dtype is DType.BOOL:
+        raise DTypeRefused(operation="range", dtype=start.dtype.value, needed="one numeric type")
+    return (TensorType(start.dtype, (size,)),)
+
+
+class _RangeKernel:
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        return Work(units=ceildiv(signature.outputs[0].elements, _RUN), unit_cost=_RUN)
+
+    def emit(self, call: KernelCall) -> None:
+        b, output = call.builder, call.output()
+        wide = _wide(output.dtype)
+        if call.signature.inputs:
+            start, step = (b.cast(call.input(i).load_flat(0), wide) for i in (0, 1))
+        else:
+            numbers = (call.dim(call.attributes["start"]), call.dim(call.attributes["step"]))
+            start, step = (b.cast(b.index(n), wide) for n in numbers)
+        total = b.index(output.elements)
+        with b.range(call.begin, call.end) as unit:
+            first = b.index(unit) * _RUN
+            with b.range(first, b.minimum(first + _RUN, total)) as i:
+                value = start + b.cast(b.index(i), wide) * step
+                output.store_flat(b.cast(value, output.dtype), i)
+
+
+def _wide(dtype: DType) -> DType:
+    """Integers count in int64, half-width floats in float32."""
+    if dtype.is_integer:
+        return DType.INT64
+    return DType.FLOAT32 if dtype.size_bytes == 2 else dtype
+
+
+def _reference_range(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
+    steps = np.arange(attributes["size"])
+    if not inputs:
+        return ((attributes["start"] + steps * attributes["step"]).astype(DType(attributes["dtype"]).numpy),)
+    start, step = array(inputs, 0).reshape(()), array(inputs, 1).reshape(())
+    wide = np.dtype(_wide(DType.of(start)).value)
+    return ((start.astype(wide) + steps.astype(wide) * step.astype(wide)).astype(start.dtype),)
+
+
+# -- eye_like
+
+
+def _infer_eye(inference: Inference) -> tuple[TensorType, ...]:
+    """Attributes: `shape` (two dimensions), `k` (diagonal), `dtype`."""
+    shape = tuple(inference.attributes["shape"])
+    inference.require(len(shape) == 2, f"a matrix is needed, not {shape}")
+    return (TensorType(DType(inference.attributes["dtype"]), shape),)
+
+
+class _EyeKernel:
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        return Work(units=signature.outputs[0].shape[0], unit_cost=64)
+
+    def emit(self, call: KernelCall) -> None:
+        b, output = call.builder, call.output()
+        zero, one = b.const(bits_of(output.dtype), 0), b.const(output.dtype, 1)
+        columns = output.shape[1]
+        with b.range(call.begin, call.end) as row:
+            start = b.index(row) * columns
+            fill_run(b, call.target, zero, (output.pointer, start), columns)
+            column = b.index(row) + int(call.attributes["k"])
+            with b.when((column >= 0) & (column < columns)):
+                output.store_flat(one, start + column)
+
+
+def _reference_eye(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
+    rows, columns = attributes["shape"]
+    return (np.eye(rows, columns, k=attributes["k"], dtype=DType(attributes["dtype"]).numpy),)
+
+
+# -- one_hot
+
+
+def _infer_one_hot(inference: Inference) -> tuple[TensorType, ...]:
+    """Inputs: indices (any number type, truncated), values `[off, on]`. Attributes: `depth`, `axis`.
+
+    Indices in `[-depth, depth)` choose; others give a line of `off`.
+    """
+    indices, values = inference.type(0), inference.type(1)
+    inference.require(values.shape == (2,), f"values are [off, on], not {values}")
+    rank = indices.rank + 1
+    axis = int(inference.attributes["axis"])
+    if not -rank <= axis < rank:
+        raise AttributeRefused(
+            operation="one_hot", attribute="axis", value=str(axis), reason=f"result rank {rank}"
+        )
+    axis %= rank
+    shape = (*indices.shape[:axis], inference.attributes["depth"], *indices.shape[axis:])
+    return (TensorType(values.dtype, shape),)
+
+
+class _OneHotKernel:
+    """One unit is a few (outer, depth) lines of the inner extent, compared with the indices of that outer."""
+
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        split = _one_hot_split(signature)
+        return Work(units=split.units, unit_cost=2.0 * split.unit_elements)
+
+    def emit(self, call: KernelCall) -> None:
+        b, indices, values, output = call.builder, call.input(0), call.input(1), call.output()
+        bits = bits_of(output.dtype)
+        off, on = b.load(values.pointer, bits, 0), b.load(values.pointer, bits, 1)
+        depth = b.index(call.dim(call.attributes["depth"]))
+        with _one_hot_split(call.signature).each(call, call.begin, call.end) as (line, _, inner):
+            outer, chosen = b.index(line) // depth, b.index(line) % depth
+            with b.range(0, inner) as i:
+                index = b.cast(indices.load_flat(outer * inner + i), DType.INT64)
+                index = b.select(index < 0, index + depth, index)
+                value = b.select(b.compare("eq", index, chosen), on, off)
+                b.store(value, output.pointer, b.index(line) * inner + i)
+
+
+def _one_hot_split(signature: StepSignature) -> RowSplit:
+    shape = signature.outputs[0].shape
+    axis = signature.attributes["axis"] % len(shape)
+    return RowSplit.plan(product(shape[: axis + 1]), product(shape[axis + 1 :]), divisible=False)
+
+
+def _reference_one_hot(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
+    indices, (off, on) = array(inputs, 0).astype(np.int64), array(inputs, 1)
+    depth, rank = attributes["depth"], indices.ndim + 1
+    axis = attributes["axis"] % rank
+    wrapped = np.where(indices < 0, indices + depth, indices)
+    classes = np.arange(depth).reshape([-1 if i == axis else 1 for i in range(rank)])
+    return (np.where(np.expand_dims(wrapped, axis) == classes, on, off),)
+
+
+# -- trilu
+
+
+def _infer_trilu(inference: Inference) -> tuple[TensorType, ...]:
+    """Inputs: x of rank >= 2, k (optional int64 scalar, the diagonal, 0 where absent). Attribute `upper`."""
+    source = inference.type(0)
+    inference.require(source.rank >= 2, f"a matrix is needed, not {source}")
+    if len(inference.inputs) > 1 and inference.inputs[1] is not None:
+        k = inference.type(1)
+        inference.require(k.dtype is DType.INT64 and k.elements == 1, f"k is an int64 scalar, not {k}")
+    return (TensorType(source.dtype, source.shape),)
+
+
+class _TriluKernel:
+    """One unit is one matrix row: a run that is kept and a run of zeros."""
+
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        return Work(units=product(signature.outputs[0].shape[:-1]), unit_cost=64)
+
+    def emit(self, call: KernelCall) -> None:
+        b, source, output = call.builder, call.input(0), call.output()
+        bits = bits_of(output.dtype)
+        rows, columns = b.index(output.shape[-2]), b.index(output.shape[-1])
+        k = self._diagonal(b, call, rows, columns)
+        zero = b.const(bits, 0)
+        with b.range(call.begin, call.end) as line:
+            start = b.index(line) * columns
+            edge = (b.index(line) % rows) + k + (0 if call.attributes["upper"] else 1)
+            edge = b.maximum(b.minimum(edge, columns), 0)
+            kept, cleared = (edge, columns), (b.const(DType.INT64, 0), edge)
+            if not call.attributes["upper"]:
+                kept, cleared = cleared, kept
+            first = start + kept[0]
+            copy_run(
+                b, call.target, bits, (source.pointer, first), (output.pointer, first), kept[1] - kept[0]
+            )
+            fill_run(b, call.target, zero, (output.pointer, start + cleared[0]), cleared[1] - cleared[0])
+
+    @staticmethod
+    def _diagonal(b: FunctionBuilder, call: KernelCall, rows: Value, columns: Value) -> Value:
+        """k, limited to where it changes nothing more."""
+        given = call.optional_input(1)
+        if given is None:
+            return b.const(DType.INT64, 0)
+        k = given.load_flat(0)
+        return b.maximum(b.minimum(k, columns + 1), b.neg(rows) - 1)
+
+
+def _reference_trilu(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
+    k = int(np.asarray(inputs[1]).reshape(())) if len(inputs) > 1 and inputs[1] is not None else 0
+    function = np.triu if attributes["upper"] else np.tril
+    limit = sum(array(inputs).shape[-2:]) + 1
+    return (function(array(inputs), max(min(k, limit), -limit)),)
+
+
+# -- reverse_sequence
+
+
+def _infer_reverse(inference: Inference) -> tuple[TensorType, ...]:
+    """Inputs: x, lengths `[batch]` (int64). Attributes `batch_axis`, `time_axis`: 0 and 1 in either order.
+
+    Lengths are clamped to `[0, time]`.
+    """
+    source, lengths = inference.type(0), inference.type(1)
+    axes = (inference.attributes["batch_axis"], inference.attributes["time_axis"])
+    if sorted(axes) != [0, 1]:
+        raise AttributeRefused(
+            operation="reverse_sequence", attribute="batch_axis", value=str(axes), reason="axes are 0 and 1"
+        )
+    inference.require(source.rank >= 2, f"batch and time are needed, not {source}")
+    inference.require(lengths.shape == (source.shape[axes[0]],), f"{lengths} are not the lengths of {source}")
+    if lengths.dtype not in (DType.INT64, DType.INT32):
+        raise DTypeRefused(
+            operation="reverse_sequence", dtype=lengths.dtype.value, needed="int32 or int64 lengths"
+        )
+    return (TensorType(source.dtype, source.shape),)
+
+
+class _ReverseKernel:
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        split = _leading_split(signature)
+        return Work(units=split.units, unit_cost=split.unit_elements / 4)
+
+    def emit(self, call: KernelCall) -> None:
+        b, source, lengths, output = call.builder, call.input(0), call.input(1), call.output()
+        batch_axis, time_axis = call.attributes["batch_axis"], call.attributes["time_axis"]
+        leading = output.shape[:2]
+        width = call.dim(product(call.signature.outputs[0].shape[2:]))
+        with _leading_split(call.signature).each(call, call.begin, call.end) as (row, first, count):
+            place: list[Index] = list(unflatten(b, row, leading))
+            length = b.cast(lengths.load_flat(place[batch_axis]), DType.INT64)
+            length = b.minimum(length, b.index(leading[time_axis]))
+            time = b.index(place[time_axis])
+            place[time_axis] = b.select(time < length, length - 1 - time, time)
+            read = (b.index(place[0]) * leading[1] + place[1]) * width + first
+            write = b.index(row) * width + first
+            copy_run(b, call.target, output.dtype, (source.pointer, read), (output.pointer, write), count)
+
+
+def _leading_split(signature: StepSignature) -> RowSplit:
+    shape: tuple[Dim, ...] = input_type(signature).shape
+    return RowSplit.plan(mul(shape[0], shape[1]), product(shape[2:]))
+
+
+def _reference_reverse(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
+    x, result = array(inputs), array(inputs).copy()
+    for item, length in enumerate(array(inputs, 1)):
+        place: list[Any] = [0, 0]
+        count = int(np.clip(length, 0, x.shape[attributes["time_axis"]]))
+        place[attributes["batch_axis"]], place[attributes["time_axis"]] = item, slice(0, count)
+        result[tuple(place)] = np.flip(x[tuple(place)], axis=0)
+    return (result,)
+
+
+ALL = frozenset(DType)
+
+CONTRACTS = (
+    OperationContract(
+        name="constant_of_shape",
+        infer=_infer_fill,
+        kernel=_FillKernel(),
+        dtypes=ALL,
+        reference=lambda inputs, attributes: (np.full(attributes["shape"], array(inputs).reshape(())),),
+    ),
+    OperationContract(
+        name="range", infer=_infer_range, reference=_reference_range, kernel=_RangeKernel(), dtypes=ALL
+    ),
+    OperationContract(
+        name="eye", infer=_infer_eye, reference=_reference_eye, kernel=_EyeKernel(), dtypes=ALL
+    ),
+    OperationContract(
+        name="one_hot",
+        infer=_infer_one_hot,
+        reference=_reference_one_hot,
+        kernel=_OneHotKernel(),
+        dtypes=ALL,
+    ),
+    OperationContract(
+        name="trilu",
+        infer=_infer_trilu,
+        reference=_reference_trilu,
+        kernel=_TriluKernel(),
+        dtypes=ALL,
+        inplace=((0, 0),),
+    ),
+    OperationContract(
+        name="reverse_sequence",
+        infer=_infer_reverse,
+        reference=_reference_reverse,
+        kernel=_ReverseKernel(),
+        dtypes=ALL,
+    ),
+)
