@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -95,3 +96,17 @@ def test_every_environment_variable_is_read_in_config_and_documented() -> None:
         name for text in texts.values() for name in re.findall(r"[\"']((?:PLUMB|XDG)_[A-Z_]+)[\"']", text)
     }
     assert {name for name in named if f"`{name}`" not in page} == set()
+
+
+def test_the_table_of_trace_events_is_what_the_code_writes() -> None:
+    """X-37..X-45: every event and field is documented, and nothing else."""
+    from plumbline.telemetry.points import POINT_CLASSES
+
+    page = (layers.ROOT / "docs" / "how-to" / "trace.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", page, flags=re.M)
+    documented = {event: set(re.findall(r"`(\w+)`", fields)) for event, fields in rows}
+    written = {
+        event: {field.name for field in dataclasses.fields(kind)} - {"timestamp_ns"}
+        for event, kind in POINT_CLASSES.items()
+    }
+    assert documented == written
