@@ -27,7 +27,7 @@ class HostFacts:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; a fact that the machine does not tell is the text `unknown`."""
-        return to_json(dataclasses.asdict(self))
+        return {name: to_json(value) for name, value in dataclasses.asdict(self).items()}
 
 
 def measure_host(root: Path = Path("/")) -> HostFacts:

@@ -16,7 +16,7 @@ class LoadReading:
 
     Attributes:
         runnable_1min: average number of runnable tasks over the last minute.
-        utilisation: share of processor time, 0 to 1 over all processors, not idle during the sampled interval.
+        utilisation: share of all processors' time that was not idle in the interval, 0 to 1.
         process_cores: processor time of this process per second of the interval, in cores.
         interval_s: length of the interval.
     """

@@ -147,7 +147,11 @@ def _cache(folder: Path) -> CacheReading | None:
 
 def _macos_caches() -> tuple[CacheReading, ...]:
     line = sysctl_integer("hw.cachelinesize")
-    names = ((1, "data", "hw.l1dcachesize"), (1, "instruction", "hw.l1icachesize"), (2, "unified", "hw.l2cachesize"))
+    names = (
+        (1, "data", "hw.l1dcachesize"),
+        (1, "instruction", "hw.l1icachesize"),
+        (2, "unified", "hw.l2cachesize"),
+    )
     sizes = [(level, kind, sysctl_integer(name)) for level, kind, name in names]
     return tuple(
         CacheReading(level=level, kind=kind, size_bytes=size, line_bytes=line, shared_by=None)
