@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -124,3 +125,26 @@ def test_continuous_integration_calls_only_make(root: Path) -> None:
     script = (root / ".ci" / "run").read_text(encoding="utf-8")
     assert "set -euo pipefail" in script
     assert re.findall(r"^(?:status=0\n)?bounded make (\w+)", script, flags=re.MULTILINE) == ["check", "test"]
+
+
+@pytest.mark.parametrize(
+    ("test_status", "closing"), [(0, "3 passed in 0.10s"), (1, "1 failed, 2 passed in 0.10s")]
+)
+def test_continuous_integration_ends_with_the_closing_line_and_the_status_of_the_tests(
+    root: Path, tmp_path: Path, test_status: int, closing: str
+) -> None:
+    """The last line is pytest's, and a failed test fails the run."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(root / ".ci" / "run", tmp_path / ".ci" / "run")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    script = f'#!/bin/sh\n[ "$1" = check ] && exit 0\necho "{closing}"\necho after\nexit {test_status}\n'
+    for name, text in {"make": script, "ld": "#!/bin/sh\n"}.items():
+        (tools / name).write_text(text, encoding="utf-8")
+        (tools / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(
+        [str(tmp_path / ".ci" / "run")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode == 0) == (test_status == 0)
+    assert result.stdout.splitlines()[-1] == closing
