@@ -1,0 +1,264 @@
+"""Choose implementations and put them together: model file to loaded model.
+
+The run path of a model that is in the cache imports neither onnx nor LLVM nor the compiler's passes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plumbline.compiler.cache import ArtifactCache, cache_key, source_fingerprint
+from plumbline.compiler.importers.digest import digest_bytes, digest_file, verify_digest
+from plumbline.config.settings import Settings, read_settings
+from plumbline.engine.model import Model
+from plumbline.errors import ValidationError
+from plumbline.execution.artifact import Manifest, TargetMismatch, read_manifest
+from plumbline.execution.code import CodeLibrary, SharedLibrary
+from plumbline.hardware.cpu import CpuDevice
+from plumbline.hardware.host.processor import measure_processor
+
+if TYPE_CHECKING:
+    from plumbline.compiler.build import BuildOptions
+    from plumbline.compiler.graph.graph import ExecutionGraph
+    from plumbline.kernels.emit.target import TargetDescription
+
+__all__ = ["LoadOptions", "ModelSourceUnknown", "load", "open_artifact", "read_graph"]
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelSourceUnknown(ValidationError):
+    """The path is no ONNX file, Hugging Face folder, graph text or compiled artifact."""
+
+    code = "validation.model_source"
+    owner = "product"
+    template = "{source!r} is not a model: {reason}"
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What the caller decides about loading; every field takes part in the cache key where it changes code."""
+
+    threads: int = 1
+    symbols: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+    memory_budget: int | None = None
+    contexts: int = 1
+    max_segment_ns: int | None = None
+    digest: str | None = None
+    target: str | None = None
+    use_cache: bool = True
+    progress: Callable[[str], None] = lambda stage: None
+
+
+def load(source: str | os.PathLike[str] | bytes, **options: Any) -> Model:
+    """Load a model: compile it, or take the executable from the cache.
+
+    Args:
+        source: an ONNX file (path or bytes), a Hugging Face folder, a `.graph` text, or a compiled folder.
+        options: fields of `LoadOptions`.
+
+    Raises:
+        PlumblineError: a leaf that says what is wrong with the file, the request or the machine.
+    """
+    chosen = LoadOptions(**options)
+    if chosen.threads < 1 or chosen.contexts < 1:
+        raise ModelSourceUnknown(source=_label(source), reason="threads and contexts are at least 1")
+    settings = read_settings()
+    if not isinstance(source, bytes) and (Path(source) / "manifest.json").is_file():
+        return open_artifact(Path(source), chosen, settings)
+    cache = ArtifactCache(settings.cache_dir / "executables", settings.cache_max_bytes)
+    key = _key(source, chosen, settings)
+    folder = cache.find(key) if chosen.use_cache else None
+    if folder is None:
+        folder = _compile(source, chosen, settings, cache, key)
+    return _open_folder(folder, chosen)
+
+
+def read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> ExecutionGraph:
+    """Import a model file without compiling it."""
+    if isinstance(source, bytes) or Path(source).suffix == ".onnx":
+        from plumbline.compiler.importers.onnx import ImportOptions, import_onnx
+
+        chosen = ImportOptions(
+            symbols=options.symbols, shapes=options.shapes, constants=options.constants,
+            expected_digest=options.digest,
+        )  # fmt: skip
+        data = source if isinstance(source, bytes) else Path(source)
+        return import_onnx(data, chosen, file_identity=_content_digest(source))
+    path = Path(source)
+    if path.is_dir() and (path / "config.json").is_file():
+        from plumbline.compiler.importers.huggingface import import_encoder
+
+        return import_encoder(path, symbols=options.symbols)
+    if path.suffix == ".graph" and path.is_file():
+        from plumbline.compiler.graph.text import parse_graph
+
+        return parse_graph(path.read_text(encoding="utf-8"))
+    raise ModelSourceUnknown(
+        source=path.name, reason="expected a .onnx file, a folder with config.json, a .graph text or an artifact"
+    )
+
+
+def open_artifact(folder: Path, options: LoadOptions, settings: Settings) -> Model:
+    """Open a compiled folder. Its native code is used only inside the user's own cache; elsewhere the planned program
+    is verified and lowered again."""
+    inside = settings.cache_dir.resolve() in folder.resolve().parents
+    if inside:
+        return _open_folder(folder, options)
+    from plumbline.compiler.relower import relower
+
+    return _open_folder(relower(folder, settings), options)
+
+
+def build_options(options: LoadOptions, settings: Settings) -> BuildOptions:
+    """Options of the compiler from those of the caller."""
+    from plumbline.compiler.build import BuildOptions
+
+    return BuildOptions(
+        target=choose_target(options.target or settings.target), threads=options.threads,
+        memory_budget=options.memory_budget, contexts=options.contexts, max_segment_ns=options.max_segment_ns,
+    )  # fmt: skip
+
+
+def choose_target(name: str | None) -> TargetDescription:
+    """The named target description, or the widest that this machine runs.
+
+    Raises:
+        ModelSourceUnknown: no target has that name.
+    """
+    from plumbline.compiler.build import choose_target as widest
+    from plumbline.kernels.emit.target import TARGETS
+
+    if name is None:
+        return widest(read_flags())
+    if name not in TARGETS:
+        raise ModelSourceUnknown(source=name, reason=f"targets are: {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+@lru_cache(maxsize=1)
+def read_flags() -> frozenset[str]:
+    """Instruction set flags of this machine, measured once; empty where the system does not say."""
+    return frozenset(measure_processor().flags or ())
+
+
+@lru_cache(maxsize=1)
+def cpu_device() -> CpuDevice:
+    """The processor of this machine, opened once."""
+    return CpuDevice(max_streams=4096)
+
+
+_compile_lock = threading.Lock()
+
+
+def _compile(
+    source: str | os.PathLike[str] | bytes, options: LoadOptions, settings: Settings, cache: ArtifactCache, key: str
+) -> Path:
+    from plumbline.compiler.build import compile_graph
+
+    with _compile_lock:
+        found = cache.find(key) if options.use_cache else None
+        if found is not None:
+            return found
+        options.progress("read")
+        graph = read_graph(source, options)
+        chosen = build_options(options, settings)
+        if not options.use_cache:
+            folder = Path(tempfile.mkdtemp(prefix="uncached-", dir=cache.root))
+            compile_graph(graph, chosen, folder, options.progress)
+            return folder
+        with cache.make(key) as staging:
+            compile_graph(graph, chosen, staging, options.progress)
+    folder_or_none = cache.find(key)
+    if folder_or_none is None:
+        raise ModelSourceUnknown(source=_label(source), reason="the executable left the cache while it was made")
+    return folder_or_none
+
+
+def _open_folder(folder: Path, options: LoadOptions) -> Model:
+    manifest = read_manifest(folder)
+    _verify_budget(manifest, options)
+    library = _library(folder, manifest)
+    weights_path = folder / "weights.bin"
+    weights = np.memmap(weights_path, np.uint8, "r") if weights_path.stat().st_size else np.empty(0, np.uint8)
+    return Model(manifest, weights, library, cpu_device(), contexts=options.contexts, folder=folder)
+
+
+def _verify_budget(manifest: Manifest, options: LoadOptions) -> None:
+    total = manifest.plan.total_bytes(options.contexts)
+    if options.memory_budget is not None and total > options.memory_budget:
+        from plumbline.compiler.planning.memory import MemoryBudgetError
+
+        raise MemoryBudgetError(
+            required_bytes=total, weights_bytes=manifest.plan.weights_bytes, state_bytes=manifest.plan.state_bytes,
+            contexts=options.contexts, arena_bytes=manifest.plan.peak_bytes, budget_bytes=options.memory_budget,
+        )  # fmt: skip
+
+
+def _library(folder: Path, manifest: Manifest) -> CodeLibrary:
+    needed = _flags_of(manifest.target)
+    if not needed <= read_flags() and manifest.system == "linux":
+        raise TargetMismatch(wanted=manifest.target, found=", ".join(sorted(needed - read_flags())) + " missing")
+    shared = folder / "code.so"
+    if shared.is_file():
+        return SharedLibrary(shared)
+    from plumbline.compiler.lowering.link import JitLibrary
+
+    return JitLibrary((folder / "code.o").read_bytes(), manifest.name)
+
+
+def _flags_of(target: str) -> frozenset[str]:
+    from plumbline.kernels.emit.target import TARGETS
+
+    return TARGETS[target].required_flags if target in TARGETS else frozenset({f"target {target}"})
+
+
+def _key(source: str | os.PathLike[str] | bytes, options: LoadOptions, settings: Settings) -> str:
+    if options.digest is not None and not isinstance(source, bytes):
+        verify_digest(Path(source), options.digest)
+    return cache_key(
+        {
+            "content": _content_digest(source),
+            "source": source_fingerprint(),
+            "target": options.target or settings.target or sorted(read_flags()),
+            "threads": options.threads,
+            "symbols": sorted(options.symbols.items()),
+            "shapes": sorted((k, tuple(v)) for k, v in options.shapes.items()),
+            "constants": sorted((k, _array_digest(v)) for k, v in options.constants.items()),
+            "max_segment_ns": options.max_segment_ns,
+        }
+    )
+
+
+def _content_digest(source: str | os.PathLike[str] | bytes) -> str:
+    if isinstance(source, bytes):
+        return digest_bytes(source)
+    path = Path(source)
+    remembered = read_settings().cache_dir
+    if path.is_dir():
+        parts = sorted(p for p in path.iterdir() if p.is_file())
+        return json.dumps([[p.name, digest_file(p, cache_folder=remembered)] for p in parts])
+    return digest_file(path, cache_folder=remembered)
+
+
+def _array_digest(array: np.ndarray) -> str:
+    dense = np.ascontiguousarray(array)
+    return f"{dense.dtype}{dense.shape}{digest_bytes(dense.tobytes())}"
+
+
+def _label(source: str | os.PathLike[str] | bytes) -> str:
+    return "<bytes>" if isinstance(source, bytes) else Path(source).name
