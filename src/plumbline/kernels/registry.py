@@ -15,7 +15,10 @@ FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.pointwise",
     "plumbline.kernels.symbolic",
     "plumbline.kernels.matrix",
+    "plumbline.kernels.convolution",
+    "plumbline.kernels.pooling",
     "plumbline.kernels.movement",
+    "plumbline.kernels.indexing",
 )
 """Packages of built-in operations; each has `CONTRACTS`, an iterable of `OperationContract`."""
 
