@@ -1,7 +1,8 @@
 """Collectives between 1 to 64 processes of one machine: all-reduce, broadcast, all-gather (L1-08).
 
 Data travels through one shared mapping: a slot for each rank and one for the result. A reduction adds in
-rank order, element by element, so every rank gets the same bits, whoever comes first. The arithmetic is numpy's element-wise add and maximum: this is transfer between processes, not a kernel of the run path.
+rank order, element by element, so every rank gets the same bits, whoever comes first. The arithmetic is
+numpy's element-wise add and maximum: this is transfer between processes, not a kernel of the run path.
 """
 
 from __future__ import annotations

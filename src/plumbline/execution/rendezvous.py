@@ -1,7 +1,8 @@
 """How the local processes of a group meet: shared memory, and a barrier that notices a death.
 
 Rank 0 is the hub: every other rank has one socket to it. A barrier is one message from each rank to the hub
-and one answer. A process that ends closes its socket, so the hub knows at once and tells the others who is lost.
+and one answer. A process that ends closes its socket, so the hub knows at once and tells the others who is
+lost.
 """
 
 from __future__ import annotations

@@ -12,6 +12,10 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from plumbline.errors import ValidationError
 from plumbline.hardware.lifecycle import next_state
@@ -113,6 +117,7 @@ class RegionLease:
         self._region = region
         self._memory: memoryview | None = memory
         self._views: list[weakref.ref[memoryview]] = []
+        self._arrays: weakref.WeakValueDictionary[int, npt.NDArray[Any]] = weakref.WeakValueDictionary()
         self.generation = generation
 
     def view(self) -> memoryview:
@@ -127,21 +132,30 @@ class RegionLease:
         self._views.append(weakref.ref(view))
         return view
 
+    def array(self, dtype: npt.DTypeLike, count: int, offset: int = 0) -> npt.NDArray[Any]:
+        """`count` elements from byte `offset`; the region cannot be given back while it, or a slice, exists.
+
+        Raises:
+            StaleLeaseError: the lease was given back.
+        """
+        array = np.frombuffer(self.view(), dtype=dtype, count=count, offset=offset)
+        self._arrays[id(array)] = array
+        return array
+
     def give_back(self) -> None:
         """Release every view and poison the bytes.
 
         Raises:
             StaleLeaseError: it was given back before.
-            RegionLentError: an array made from a view still exists.
+            RegionLentError: an array of this lease still exists.
         """
         if self._memory is None:
             raise StaleLeaseError(label=self._region.label, generation=self.generation)
-        try:
-            for view in [reference() for reference in self._views]:
-                if view is not None:
-                    view.release()
-            self._memory.release()
-        except BufferError as error:
-            raise RegionLentError(label=self._region.label, generation=self.generation) from error
+        if self._arrays:
+            raise RegionLentError(label=self._region.label, generation=self.generation)
+        for view in [reference() for reference in self._views]:
+            if view is not None:
+                view.release()
+        self._memory.release()
         self._memory = None
         self._region._give_back()
