@@ -32,7 +32,9 @@ def test_matmul_of_any_shapes_agrees_with_numpy(left: tuple[int, ...], right: tu
     verify_operation(OPERATIONS["matmul"], [numbers(*left), numbers(*right)])
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "uint32", "int64", "uint64", "int8", "uint16"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "float64", "int32", "uint32", "int64", "uint64", "int8", "uint16"]
+)
 def test_matmul_of_every_number_type_agrees_with_numpy(dtype: str) -> None:
     verify_operation(OPERATIONS["matmul"], [numbers(2, 6, 11, dtype=dtype), numbers(11, 37, dtype=dtype)])
 
@@ -126,7 +128,10 @@ def test_einsum_of_an_equation_agrees_with_numpy(equation: str, shapes: list[tup
 def test_einsum_with_symbolic_extents_agrees_with_numpy() -> None:
     symbolic = {(0, 0): "b", (0, 2): "j", (1, 0): "b", (1, 1): "j", (1, 2): "k"}
     verify_operation(
-        OPERATIONS["einsum"], [numbers(3, 4, 5), numbers(3, 5, 19)], {"equation": "bij,bjk->bki"}, symbolic=symbolic
+        OPERATIONS["einsum"],
+        [numbers(3, 4, 5), numbers(3, 5, 19)],
+        {"equation": "bij,bjk->bki"},
+        symbolic=symbolic,
     )
 
 

@@ -49,7 +49,7 @@ def infer_matmul(inference: Inference) -> tuple[TensorType, ...]:
 
 
 def infer_gemm(inference: Inference) -> tuple[TensorType, ...]:
-    """Shape rule of `gemm`: `alpha * A' B' + beta * C`, with attributes transpose_a, transpose_b, alpha, beta."""
+    """Shape rule of `gemm`: `alpha * A' B' + beta * C`; attributes transpose_a, transpose_b, alpha, beta."""
     left, right = inference.type(0), inference.type(1)
     _require_numbers(inference, left, right)
     inference.require(left.rank == 2 and right.rank == 2, "gemm multiplies matrices")
@@ -74,7 +74,9 @@ def infer_gemm(inference: Inference) -> tuple[TensorType, ...]:
 def _require_numbers(inference: Inference, left: TensorType, right: TensorType) -> None:
     if left.dtype is not right.dtype or not (left.dtype.is_float or left.dtype.is_integer):
         raise DTypeRefused(
-            operation=inference.operation, dtype=f"{left.dtype}, {right.dtype}", needed="one number type for both"
+            operation=inference.operation,
+            dtype=f"{left.dtype}, {right.dtype}",
+            needed="one number type for both",
         )
 
 

@@ -30,7 +30,9 @@ class DeterminantKernel:
         """One unit is one matrix."""
         side = _side(signature)
         return Work(
-            units=product(signature.outputs[0].shape), unit_cost=float(side**3), workspace_bytes=side * side * 8
+            units=product(signature.outputs[0].shape),
+            unit_cost=float(side**3),
+            workspace_bytes=side * side * 8,
         )
 
     def emit(self, call: KernelCall) -> None:

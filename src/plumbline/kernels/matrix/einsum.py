@@ -43,7 +43,7 @@ class EinsumKernel:
         return Work(units=product(signature.outputs[0].shape[:-1]), unit_cost=cost)
 
     def emit(self, call: KernelCall) -> None:
-        """Rows of the result; the last label in vectors where every operand is contiguous or constant in it."""
+        """Rows of the result; the last label in vectors where every operand is contiguous or constant."""
         b = call.builder
         equation, dims = _read(call.signature)
         operands = [call.input(i) for i in range(len(call.signature.inputs))]
@@ -57,9 +57,7 @@ class EinsumKernel:
         width: Index = extents[last[0]] if last else 1
         with b.range(call.begin, call.end) as row:
             outer = unflatten(b, row, output.shape[:-1])
-            starts = [
-                _position(s, dict(zip(equation.result[:-1], outer, strict=True))) for s in strides
-            ]
+            starts = [_position(s, dict(zip(equation.result[:-1], outer, strict=True))) for s in strides]
 
             def element(i: Index, count: int) -> None:
                 nest = _Nest(b, operands, strides, steps, count)
@@ -144,5 +142,3 @@ def _position(strides: Mapping[str, Index], indices: Mapping[str, Index]) -> Ind
 
 def _known(dim: Dim) -> int:
     return dim if isinstance(dim, int) else 64
-
-

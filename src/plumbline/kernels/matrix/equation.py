@@ -84,8 +84,6 @@ def label_extents(inference: Inference, equation: Equation, shapes: tuple[Shape,
     for labels, shape in zip(equation.operands, shapes, strict=True):
         for label, dim in zip(labels, shape, strict=True):
             known = extents.get(label, 1)
-            inference.require(
-                dim == 1 or known == 1 or dim == known, f"label {label!r} is {known} and {dim}"
-            )
+            inference.require(dim == 1 or known == 1 or dim == known, f"label {label!r} is {known} and {dim}")
             extents[label] = dim if known == 1 else known
     return extents

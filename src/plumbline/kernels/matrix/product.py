@@ -42,7 +42,9 @@ def grid_work(grid: Grid) -> Work:
     """One unit is a block of rows times a chunk of columns."""
     depth = grid.depth if isinstance(grid.depth, int) else 256
     width = min(CHUNK, grid.columns) if isinstance(grid.columns, int) else CHUNK
-    return Work(units=product(grid.units), unit_cost=2.0 * grid.tile_rows * max(width, 1) * max(depth, 1) / 16)
+    return Work(
+        units=product(grid.units), unit_cost=2.0 * grid.tile_rows * max(width, 1) * max(depth, 1) / 16
+    )
 
 
 def batch_offset(
@@ -116,4 +118,3 @@ def _smaller(b: FunctionBuilder, x: Index, y: Index) -> Index:
 
 def _is_one(stride: Index) -> bool:
     return not is_value(stride) and stride == 1
-

@@ -57,7 +57,9 @@ def infer_quantised(inference: Inference) -> tuple[TensorType, ...]:
     for position in (1, 4, 6):
         if not inference.type(position).dtype.is_float:
             raise DTypeRefused(
-                operation=inference.operation, dtype=inference.type(position).dtype, needed="scales are floats"
+                operation=inference.operation,
+                dtype=inference.type(position).dtype,
+                needed="scales are floats",
             )
     return (TensorType(zero.dtype, shape),)
 
@@ -141,7 +143,9 @@ class QuantisedMatmulKernel:
 
             def write(row: Index, column: Index, total: Value) -> None:
                 lanes = total.lanes
-                ratio = b.splat(row_scale(row, 1), lanes) * column_scale(column, lanes) / b.splat(scale, lanes)
+                ratio = (
+                    b.splat(row_scale(row, 1), lanes) * column_scale(column, lanes) / b.splat(scale, lanes)
+                )
                 value = requantise(b, total, ratio, zero, output.dtype)
                 output.store_flat(value, (start + row) * columns + column)
 

@@ -100,9 +100,7 @@ def _emit_columns(b: FunctionBuilder, block: Block, column: Index, vectors: int,
         for r, start in enumerate(starts):
             x = _read(b, left, k * left.column_stride + start, 1, row_zeros[r], block.dtype)
             spread = b.splat(x, lanes)
-            results += [
-                multiply_add(b, spread, w, sums[r * vectors + v]) for v, w in enumerate(weights)
-            ]
+            results += [multiply_add(b, spread, w, sums[r * vectors + v]) for v, w in enumerate(weights)]
         return [offset + right.row_stride, *results]
 
     zero = b.const(block.dtype, 0, lanes)
