@@ -13,10 +13,12 @@ __all__ = ["OperationConflict", "OperationUnknown", "find_operation", "get_opera
 
 FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.pointwise",
+    "plumbline.kernels.reduction",
     "plumbline.kernels.symbolic",
     "plumbline.kernels.matrix",
     "plumbline.kernels.convolution",
     "plumbline.kernels.pooling",
+    "plumbline.kernels.recurrent",
     "plumbline.kernels.movement",
     "plumbline.kernels.indexing",
 )
