@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import getpid
 
 from plumbline.errors import PlumblineError, ResourceError
 from plumbline.hardware.allocation import AllocationChange
@@ -29,7 +30,7 @@ from plumbline.hardware.faults import DriverGate, FaultPlan
 from plumbline.hardware.handles import OwnedHandle
 from plumbline.hardware.host.mappings import HostMemoryDriver
 from plumbline.hardware.host.memory import measure_memory
-from plumbline.hardware.lane import Lane, LaneCode, open_lane
+from plumbline.hardware.lane import LaneCode, open_lane
 from plumbline.hardware.owned_device import OwnedDevice
 from plumbline.hardware.work import StreamWork
 
@@ -91,16 +92,16 @@ class CpuEvent(OwnedHandle):
 class QueuedRun:
     """A `run` that had to queue: its caller blocks until it was executed or skipped."""
 
-    def __init__(self, work: StreamWork, lane: Lane) -> None:
+    def __init__(self, work: StreamWork, execute_work: Callable[[StreamWork], None]) -> None:
         self._work = work
-        self._lane = lane
+        self._execute_work = execute_work
         self.done = threading.Event()
         self.failure: PlumblineError | None = None
 
     def execute(self) -> None:
         """Run the work and wake the caller."""
         try:
-            self._lane.execute(self._work)
+            self._execute_work(self._work)
         except PlumblineError as error:
             self.failure = error
             raise
@@ -123,6 +124,8 @@ class CpuStream(OwnedHandle):
         self._queue = DispatchQueue(label)
         self._gate = device._gate
         self.threads = threads
+        self._owner_pid = device.registry.owner_pid
+        self._execute = self._lane.execute
         super().__init__(registry=device.registry, label=label)
 
     def launch(self, work: StreamWork) -> None:
@@ -132,27 +135,26 @@ class CpuStream(OwnedHandle):
 
     def run(self, work: StreamWork) -> None:
         """Run work in order and return when it is done; see `Stream.run`."""
-        self.verify_open()
+        if self._closed or getpid() != self._owner_pid:
+            self.verify_open()
         queue = self._queue
         if not queue.pending:
             with queue.turn:
                 if not queue.pending:
-                    queue.raise_failure()
+                    if queue.failure is not None:
+                        queue.raise_failure()
                     self._execute(work)
                     return
         self._run_queued(work)
 
     def _run_queued(self, work: StreamWork) -> None:
-        command = QueuedRun(work, self._lane)
+        command = QueuedRun(work, self._execute)
         self._queue.submit(command)
         command.done.wait()
         if command.failure is not None:
             with self._queue.turn:
                 self._queue.raise_failure()
             raise command.failure
-
-    def _execute(self, work: StreamWork) -> None:
-        self._lane.execute(work)
 
     def record(self, event: Event) -> None:
         """Let `event` mean the end of everything queued so far; see `Stream.record`."""
@@ -200,7 +202,11 @@ class CpuStream(OwnedHandle):
 class GatedCpuStream(CpuStream):
     """A CPU stream whose launches pass the gate too, for devices that were opened with a fault plan."""
 
-    def _execute(self, work: StreamWork) -> None:
+    def __init__(self, device: CpuDevice, label: str, threads: int, lane_code: LaneCode | None) -> None:
+        super().__init__(device, label, threads, lane_code)
+        self._execute = self._execute_gated
+
+    def _execute_gated(self, work: StreamWork) -> None:
         self._gate.enter("launch")
         self._lane.execute(work)
 

@@ -123,7 +123,7 @@ class DispatchQueue:
         self._changed = threading.Condition()
         self._dispatcher: threading.Thread | None = None
         self._closing = False
-        self._failure: PlumblineError | None = None
+        self.failure: PlumblineError | None = None
         self.turn = threading.Lock()
         self.pending = 0
 
@@ -165,7 +165,7 @@ class DispatchQueue:
 
     def raise_failure(self) -> None:
         """Raise and forget a kept failure; the caller holds the turn."""
-        failure, self._failure = self._failure, None
+        failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
 
@@ -178,7 +178,7 @@ class DispatchQueue:
         if dispatcher is not None and dispatcher is not threading.current_thread():
             dispatcher.join()
         with self.turn:
-            self._failure = None
+            self.failure = None
 
     def _dispatch(self) -> None:
         while True:
@@ -197,13 +197,13 @@ class DispatchQueue:
                 self._changed.notify_all()
 
     def _perform(self, command: Command) -> None:
-        if self._failure is not None:
-            command.skip(self._failure)
+        if self.failure is not None:
+            command.skip(self.failure)
             return
         try:
             command.execute()
         except PlumblineError as error:
-            self._failure = error
+            self.failure = error
 
 
 def call_checked(function: Callable[[], object], *, label: str, stream: str) -> None:

@@ -7,9 +7,11 @@ lock is free while they spin, compute or park.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import struct
 import threading
+import weakref
 from dataclasses import dataclass
 
 from plumbline.errors import BackendError, ValidationError
@@ -35,12 +37,14 @@ class LaneCode:
         launch: `void(void* lane, void* entry, void* context)`, runs as thread 0; returns when all is done.
         stop: `void(void* lane)`, makes every worker return.
         quiesce: `void(void* lane)`, returns when no worker can touch a context published before.
+        library: what keeps this code loaded; held for as long as a worker runs in it.
     """
 
     worker: int
     launch: int
     stop: int
     quiesce: int
+    library: object = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -101,19 +105,21 @@ class NativeLane:
         self._stream = stream
         self._page = map_anonymous(LANE_BYTES)
         struct.pack_into("=q", self._page, 0, threads)
-        self._lane = address_of(memoryview(self._page))
+        self._lane = ctypes.c_void_p(address_of(memoryview(self._page)))
+        self._lane_code = lane_code
         self._launch = _LAUNCH(lane_code.launch)
         self._stop = _LANE(lane_code.stop)
         self._quiesce = _LANE(lane_code.quiesce)
         worker = _WORKER(lane_code.worker)
         self._workers = [self._start(worker, tid) for tid in range(1, threads)]
+        _RUNNING_LANES.add(self)
 
     def _start(self, worker: ctypes._FuncPointer, tid: int) -> threading.Thread:
-        page, lane = self._page, self._lane
+        page, lane, code = self._page, self._lane, self._lane_code
 
         def sit_in_native_code() -> None:
             worker(lane, tid)
-            page.tell()  # the page outlives its workers
+            _outlive(page, code)
 
         name = f"plumbline {self._stream} {tid}"
         thread = threading.Thread(target=sit_in_native_code, name=name, daemon=True)
@@ -140,9 +146,24 @@ class NativeLane:
         self._stop(self._lane)
         for worker in self._workers:
             worker.join(JOIN_TIMEOUT_S)
+        _RUNNING_LANES.discard(self)
         stuck = sum(worker.is_alive() for worker in self._workers)
         if stuck:
             raise WorkerStuckError(stream=self._stream, workers=stuck, timeout_s=JOIN_TIMEOUT_S)
+
+
+_RUNNING_LANES: weakref.WeakSet[NativeLane] = weakref.WeakSet()
+
+
+def _outlive(*_kept: object) -> None:
+    """Mentioned by a worker after its native call, so that page and code live at least as long as it."""
+
+
+@atexit.register
+def _stop_running_lanes() -> None:
+    """At exit, end native threads of streams that nobody closed, before their code is unloaded."""
+    for lane in list(_RUNNING_LANES):
+        lane.stop()
 
 
 Lane = DirectLane | NativeLane

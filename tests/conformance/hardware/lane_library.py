@@ -145,4 +145,5 @@ class LaneLibrary:
             launch=self.address("launch"),
             stop=self.address("stop"),
             quiesce=self.address("quiesce"),
+            library=self._engine,
         )

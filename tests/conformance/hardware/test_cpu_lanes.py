@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -126,3 +127,20 @@ def test_a_stream_of_the_parent_is_refused_in_a_forked_child(device):
     assert os.waitstatus_to_exitcode(status) == 42
     stream.run(native("mark", context))
     assert context[:2].tolist() == [1, 1]
+
+
+def test_a_process_that_forgets_to_close_a_stream_still_ends():
+    """L0-23: parked native threads do not keep or crash the interpreter."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import lane_library\n"
+        "from plumbline.hardware.cpu import CpuDevice\n"
+        "code = lane_library.LaneLibrary().lane_code\n"
+        "kept = CpuDevice().open_stream('s', threads=3, lane_code=code)\n"
+        "lost = CpuDevice().open_stream('t', threads=2, lane_code=code); del lost, code\n"
+        "import gc; gc.collect()\n"
+        "print('end')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", program, str(Path(__file__).parent)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
