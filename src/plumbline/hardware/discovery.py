@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from plumbline.hardware.device import DeviceKind
+from plumbline.errors import BackendError
+from plumbline.hardware.cpu import CpuDevice
+from plumbline.hardware.device import Device, DeviceKind
 from plumbline.hardware.host.facts import HostFacts, measure_host, to_json
 from plumbline.hardware.host.libraries import Search, search_for
 
@@ -22,6 +24,18 @@ class Capabilities:
 
     operators: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+
+
+@dataclass(eq=False, kw_only=True)
+class DeviceAbsentError(BackendError):
+    """A device was asked for that cannot be used here."""
+
+    code = "backend.device_absent"
+    owner = "hardware"
+    template = "there is no {kind} device: {reason}"
+
+    kind: str
+    reason: str
 
 
 CapabilityQuery = Callable[[DeviceKind, HostFacts], Capabilities]
@@ -76,6 +90,18 @@ def find_devices(capabilities: CapabilityQuery | None = None) -> DeviceReport:
     offered = capabilities(DeviceKind.CPU, host) if capabilities is not None else None
     cpu = DeviceListing(kind=DeviceKind.CPU, label="cpu", present=True, capabilities=offered)
     return DeviceReport(host=host, devices=(cpu, *find_absent_devices()))
+
+
+def open_device(kind: DeviceKind) -> Device:
+    """Open the device of one kind; no other is chosen in its place.
+
+    Raises:
+        DeviceAbsentError: this machine or this version has no such device; the reason says why.
+    """
+    if kind is DeviceKind.CPU:
+        return CpuDevice()
+    reasons = {listing.kind: listing.reason for listing in find_absent_devices()}
+    raise DeviceAbsentError(kind=kind.value, reason=reasons.get(kind, "it is opened by its own class"))
 
 
 def find_absent_devices(platform: str = sys.platform) -> tuple[DeviceListing, ...]:

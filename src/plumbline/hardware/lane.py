@@ -14,7 +14,7 @@ import threading
 import weakref
 from dataclasses import dataclass
 
-from plumbline.errors import BackendError, ValidationError
+from plumbline.errors import BackendError, Recoverability, ResourceError, ValidationError
 from plumbline.hardware.dispatch import call_checked
 from plumbline.hardware.host.mappings import address_of, map_anonymous
 from plumbline.hardware.work import NativeLaunch, StreamWork
@@ -72,6 +72,19 @@ class WorkerStuckError(BackendError):
     timeout_s: float
 
 
+@dataclass(eq=False, kw_only=True)
+class ThreadStartError(ResourceError):
+    """The system gave no more threads; those that had started were ended."""
+
+    code = "resource.thread_start"
+    recoverability = Recoverability.TRANSIENT
+    owner = "hardware"
+    template = "stream {stream!r} cannot start {threads} threads"
+
+    stream: str
+    threads: int
+
+
 class DirectLane:
     """One thread without native lane code: the caller runs the entry itself."""
 
@@ -111,7 +124,13 @@ class NativeLane:
         self._stop = _LANE(lane_code.stop)
         self._quiesce = _LANE(lane_code.quiesce)
         worker = _WORKER(lane_code.worker)
-        self._workers = [self._start(worker, tid) for tid in range(1, threads)]
+        self._workers: list[threading.Thread] = []
+        try:
+            for tid in range(1, threads):
+                self._workers.append(self._start(worker, tid))
+        except RuntimeError as error:
+            self.stop()
+            raise ThreadStartError(stream=stream, threads=threads) from error
         _RUNNING_LANES.add(self)
 
     def _start(self, worker: ctypes._FuncPointer, tid: int) -> threading.Thread:

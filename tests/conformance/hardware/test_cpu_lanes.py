@@ -13,7 +13,7 @@ import pytest
 
 from plumbline.hardware.cpu import CpuDevice
 from plumbline.hardware.handles import HandleForkedError
-from plumbline.hardware.lane import LaneCodeMissingError
+from plumbline.hardware.lane import LaneCodeMissingError, ThreadStartError
 from plumbline.hardware.work import NativeLaunch
 from plumbline.testing.devices import DeviceConformance
 
@@ -144,3 +144,21 @@ def test_a_process_that_forgets_to_close_a_stream_still_ends():
     command = [sys.executable, "-W", "ignore", "-c", program, str(Path(__file__).parent)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
+
+
+def test_a_system_without_more_threads_is_a_typed_error(device, monkeypatch):
+    """L0-05, L0-07: those that had started are ended."""
+    before = threading.active_count()
+    start, started = threading.Thread.start, []
+
+    def start_twice(thread):
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_twice)
+    with pytest.raises(ThreadStartError):
+        device.open_stream("s", threads=4, lane_code=LIBRARY.lane_code)
+    assert threading.active_count() == before
+    assert device.registry.live == 1

@@ -1,7 +1,15 @@
 import json
 
+import pytest
+
 from plumbline.hardware.device import DeviceKind
-from plumbline.hardware.discovery import Capabilities, find_absent_devices, find_devices
+from plumbline.hardware.discovery import (
+    Capabilities,
+    DeviceAbsentError,
+    find_absent_devices,
+    find_devices,
+    open_device,
+)
 from plumbline.hardware.doctor import examine_host
 from plumbline.hardware.host.libraries import Search, find_library, find_nodes, find_package
 
@@ -66,3 +74,13 @@ def test_searching_finds_what_is_there_and_only_that(tmp_path):
     assert find_nodes("dev/nvidia[0-9]*", tmp_path) == ("nvidia0",)
     assert find_library("libsurely-not-here.so.9") is None
     assert (find_package("json"), find_package("surely_not_here")) == ("json", None)
+
+
+def test_an_absent_device_is_refused_with_its_reason_and_never_replaced():
+    """L0-17: never chosen silently."""
+    with open_device(DeviceKind.CPU) as device:
+        assert device.device_kind is DeviceKind.CPU
+    for kind in (DeviceKind.CUDA, DeviceKind.OPENCL, DeviceKind.SIMULATED):
+        with pytest.raises(DeviceAbsentError) as caught:
+            open_device(kind)
+        assert caught.value.reason
