@@ -58,6 +58,11 @@ class GraphBuilder:
 
     # -- sources ----------------------------------------------------------------------------------------------
 
+    @property
+    def symbols(self) -> Mapping[str, int]:
+        """Upper bound of every declared symbol."""
+        return self._symbols
+
     def symbol(self, name: str, bound: int) -> None:
         """Declare a symbol and its upper bound."""
         self._symbols[name] = bound

@@ -142,14 +142,19 @@ def _concat(inputs: Values, attributes: Mapping[str, Any], outputs: tuple[Tensor
 
 
 def _slice(inputs: Values, attributes: Mapping[str, Any], outputs: tuple[TensorType, ...]) -> Any:
-    bounds = [attributes[k] for k in ("starts", "ends", "axes", "steps")]
+    bounds = [attributes[k] for k in ("starts", "sizes", "steps")]
     if any(isinstance(v, Expr) for b in bounds for v in b):
         return None
-    index: list[slice] = [slice(None)] * inputs[0].ndim
-    for start, end, axis, step in zip(*bounds, strict=True):
-        stop = None if step < 0 and end < -inputs[0].shape[axis] else end
-        index[axis] = slice(start, stop, step)
-    return (inputs[0][tuple(index)],)
+    chosen = inputs[0]
+    for axis, (start, size, step) in enumerate(zip(*bounds, strict=True)):
+        chosen = np.take(chosen, start + step * np.arange(size), axis=axis)
+    return (chosen,)
+
+
+def _split(inputs: Values, attributes: Mapping[str, Any], outputs: tuple[TensorType, ...]) -> Any:
+    if any(isinstance(v, Expr) for v in attributes["sizes"]):
+        return None
+    return tuple(np.split(inputs[0], np.cumsum(attributes["sizes"])[:-1], axis=attributes["axis"]))
 
 
 def _transpose(inputs: Values, attributes: Mapping[str, Any], outputs: tuple[TensorType, ...]) -> Any:
@@ -191,6 +196,7 @@ _RULES: Mapping[str, Rule] = {
     "gather": _gather,
     "concat": _concat,
     "slice": _slice,
+    "split": _split,
     "transpose": _transpose,
     "reduce_prod": _reduce(dims.mul, 1),
     "reduce_sum": _reduce(dims.add, 0),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from plumbline.contracts.dims import Dim, SymbolicValueError, add, bounds, floordiv, maximum, minimum, sub
 
-__all__ = ["resolve_slice"]
+__all__ = ["count_steps", "resolve_slice"]
 
 
 def resolve_slice(extent: Dim, start: Dim, end: Dim, step: int, limits: Mapping[str, int]) -> tuple[Dim, Dim]:
@@ -29,10 +29,14 @@ def resolve_slice(extent: Dim, start: Dim, end: Dim, step: int, limits: Mapping[
     high: Dim = extent if step > 0 else sub(extent, 1)
     first = _clamp(_from_front(start, extent), low, high, limits)
     last = _clamp(_from_front(end, extent), low, high, limits)
+    return first, count_steps(first, last, step, limits)
+
+
+def count_steps(first: Dim, last: Dim, step: int, limits: Mapping[str, int]) -> Dim:
+    """Number of elements from `first` to before `last` by `step` (not 0); 0 where `last` lies behind."""
     span = sub(last, first) if step > 0 else sub(first, last)
     stride = abs(step)
-    size = _larger(floordiv(add(span, stride - 1), stride), 0, limits)
-    return first, size
+    return _larger(floordiv(add(span, stride - 1), stride), 0, limits)
 
 
 def _from_front(bound: Dim, extent: Dim) -> Dim:

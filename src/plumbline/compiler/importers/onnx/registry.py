@@ -23,6 +23,7 @@ FAMILIES: tuple[str, ...] = (
     "normalization",
     "quantization",
     "movement",
+    "generation",
     "indexing",
     "sampling",
     "matrix",
