@@ -141,7 +141,8 @@ class CpuStream(OwnedHandle):
         if not queue.pending:
             with queue.turn:
                 if not queue.pending:
-                    if queue.failure is not None:
+                    if self._closed or queue.failure is not None:
+                        self.verify_open()
                         queue.raise_failure()
                     self._execute(work)
                     return

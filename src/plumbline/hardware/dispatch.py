@@ -132,8 +132,16 @@ class DispatchQueue:
         return self._closing
 
     def submit(self, command: Command) -> None:
-        """Queue a command and return at once."""
+        """Queue a command and return at once.
+
+        Raises:
+            StreamClosingError: the queue was closed meanwhile; the command is skipped.
+        """
         with self._changed:
+            if self._closing:
+                closing = StreamClosingError(stream=self._stream)
+                command.skip(closing)
+                raise closing
             self._commands.append(command)
             self.pending += 1
             if self._dispatcher is None:
@@ -146,7 +154,7 @@ class DispatchQueue:
         """Perform a command on the calling thread if nothing is queued; False otherwise."""
         if not self.pending:
             with self.turn:
-                if not self.pending:
+                if not self.pending and not self._closing:
                     self._perform(command)
                     return True
         return False

@@ -22,6 +22,7 @@ from plumbline.hardware.device import (
     Device,
     EventNotRecordedError,
     ForeignEventError,
+    Stream,
     StreamLimitError,
     StreamTimeoutError,
     ThreadCountError,
@@ -32,12 +33,12 @@ from plumbline.hardware.handles import HandleClosedError
 from plumbline.hardware.memory import AllocationSizeError, BufferRangeError, TenantQuotaError
 from plumbline.hardware.work import CallableLaunch, LaunchFailedError
 
-LONG_NS = 20_000_000
+LONG_NS = 50_000_000
 TIMEOUT_S = 10.0
 
 
 def slow_work(function: Callable[[], object]) -> CallableLaunch:
-    """Work that takes 20 ms, of real time or of virtual time, before it has its effect."""
+    """Work that takes 50 ms, of real time or of virtual time, before it has its effect."""
 
     def wait_then_call() -> None:
         time.sleep(LONG_NS / 1e9)
@@ -58,6 +59,14 @@ def failing_work() -> CallableLaunch:
         raise ZeroDivisionError("planned")
 
     return CallableLaunch(function=fail, label="failing", cost_ns=1_000)
+
+
+def _run_until_refused(stream: Stream, errors: list[PlumblineError]) -> None:
+    try:
+        while True:
+            stream.run(quick_work(lambda: None))
+    except PlumblineError as error:
+        errors.append(error)
 
 
 class DeviceConformance(ABC):
@@ -269,6 +278,21 @@ class DeviceConformance(ABC):
                 event.wait(TIMEOUT_S)
             assert device.registry.live_by_kind() == {"device": 1, "event": 1}
         assert len(done) <= 2
+
+    def test_closing_a_stream_under_a_running_caller_ends_both(self) -> None:
+        """L0-23: the caller gets a typed error or its result, and nobody hangs."""
+        for _ in range(20):
+            device = self.make_device()
+            stream = device.open_stream("s")
+            errors: list[PlumblineError] = []
+            thread = threading.Thread(target=_run_until_refused, args=(stream, errors), daemon=True)
+            thread.start()
+            time.sleep(0.002)
+            device.close()
+            thread.join(TIMEOUT_S)
+            assert not thread.is_alive()
+            assert len(errors) == 1
+            assert device.registry.live == 0
 
     def test_two_threads_share_a_stream_without_losing_work(self) -> None:
         """L2-24."""
