@@ -133,8 +133,9 @@ def test_depth_to_space_equals_numpy(mode: str) -> None:
     verify("depth_to_space", numbers(2, 18, 5, 7), blocksize=3, mode=mode)
 
 
-def test_space_to_depth_equals_numpy() -> None:
-    verify("space_to_depth", numbers(2, 3, 6, 8), blocksize=2, symbolic=None)
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_space_to_depth_equals_numpy(mode: str) -> None:
+    verify("space_to_depth", numbers(2, 3, 6, 8), blocksize=2, mode=mode)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -222,6 +222,9 @@ class GraphBuilder:
         sizes = [t.elements for t in outputs]
         if not outputs or not all(isinstance(s, int) and s <= MAX_TRACKED_ELEMENTS for s in sizes):
             return None
+        operands = [self._tensors[t].type for t in inputs if t is not None]
+        if any(t.dtype is DType.BFLOAT16 for t in (*operands, *outputs)):
+            return None  # references see bfloat16 as uint16
         arrays: list[np.ndarray | None] = []
         for tensor in inputs:
             array = None if tensor is None else self._small_constant(tensor)

@@ -238,7 +238,8 @@ def _blocks(
     """The 6-D view of the input and the order in which the output walks it."""
     n, c, h, w = shape
     if to_depth:
-        return (n, c, floordiv(h, block), block, floordiv(w, block), block), (0, 3, 5, 1, 2, 4)
+        order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+        return (n, c, floordiv(h, block), block, floordiv(w, block), block), order
     depth = floordiv(c, block * block)
     if mode == "DCR":
         return (n, block, block, depth, h, w), (0, 3, 4, 1, 5, 2)
@@ -246,7 +247,7 @@ def _blocks(
 
 
 def _infer_blocks(inference: Inference) -> tuple[TensorType, ...]:
-    """Attribute `blocksize`; `depth_to_space` also takes `mode`, "DCR" or "CRD"."""
+    """Attributes `blocksize` and `mode`: "DCR" (the block before the channel, the default) or "CRD"."""
     source, block = inference.type(0), int(inference.attributes["blocksize"])
     inference.require(source.rank == 4, f"an image batch of rank 4 is needed, not {source.rank}")
     if block < 1 or inference.attributes.get("mode", "DCR") not in ("DCR", "CRD"):
@@ -300,7 +301,10 @@ def _reference_depth_to_space(inputs: Arrays, attributes: Attributes) -> tuple[n
 def _reference_space_to_depth(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
     x, block = array(inputs), attributes["blocksize"]
     parts = [x[:, :, i::block, j::block] for i in range(block) for j in range(block)]
-    return (np.concatenate(parts, axis=1),)
+    if attributes.get("mode", "DCR") == "DCR":
+        return (np.concatenate(parts, axis=1),)
+    n, _, h, w = parts[0].shape
+    return (np.stack(parts, axis=2).reshape(n, -1, h, w),)
 
 
 ALL = frozenset(DType)

@@ -35,7 +35,7 @@ from plumbline.compiler.importers.onnx_wire import (
     verify_names,
 )
 from plumbline.contracts.dims import Dim, symbol
-from plumbline.contracts.tensors import TensorType
+from plumbline.contracts.tensors import DType, TensorType
 from plumbline.kernels.contract import AttributeRefused, DTypeRefused, ShapeRefused
 
 __all__ = ["ImportOptions", "Walk", "import_onnx"]
@@ -122,7 +122,8 @@ class Walk:
         if bound is not None:
             array = np.ascontiguousarray(bound).reshape(np.shape(bound))
             type_ = TensorType(dtype, array.shape)
-            return self.builder.stored_constant(ArrayConstant(array.astype(dtype.numpy)), type_, value.name)
+            stored = array.view(dtype.numpy) if dtype is DType.BFLOAT16 else array.astype(dtype.numpy)
+            return self.builder.stored_constant(ArrayConstant(stored), type_, value.name)
         return self.builder.input(value.name, TensorType(dtype, self._input_shape(value)))
 
     def _input_shape(self, value: OnnxValueInfo) -> tuple[Dim, ...]:

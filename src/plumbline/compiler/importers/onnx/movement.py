@@ -199,7 +199,8 @@ def depth_to_space(node: NodeView) -> Converted:
 @converts("SpaceToDepth")
 def space_to_depth(node: NodeView) -> Converted:
     """Blocks of pixels into channels."""
-    return node.add1("space_to_depth", [node.input(0)], {"blocksize": node.int("blocksize")})
+    attributes = {"blocksize": node.int("blocksize"), "mode": node.string("mode", "DCR")}
+    return node.add1("space_to_depth", [node.input(0)], attributes)
 
 
 @converts("ReverseSequence", since=10)
