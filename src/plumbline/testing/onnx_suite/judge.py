@@ -1,0 +1,105 @@
+"""Run one case in this process and classify it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plumbline.compiler.planning.program_text import parse_program
+from plumbline.contracts.dims import upper_bound
+from plumbline.contracts.program import Operand, PlannedProgram, Space
+from plumbline.contracts.tensors import storage_bytes
+from plumbline.errors import PlumblineError
+from plumbline.product.compose import load
+from plumbline.testing.onnx_suite.cases import SuiteCase
+from plumbline.testing.onnx_suite.report import CaseResult, Outcome
+
+if TYPE_CHECKING:
+    from plumbline.engine.model import Model
+
+__all__ = ["judge_case", "reads_inputs"]
+
+
+def judge_case(case: SuiteCase) -> CaseResult:
+    """Build and run a case. Untyped errors pass through: the caller counts them as crashes."""
+    began = time.perf_counter()
+    detail, code, moves_only = "", "", False
+    try:
+        outcome = Outcome.FOLDED
+        for inputs, expected in case.data_sets:
+            constants = {name: array for name, array in inputs.items() if name in case.bound}
+            given = {name: array for name, array in inputs.items() if name not in case.bound}
+            shapes = {name: array.shape for name, array in given.items()}
+            with load(case.model, constants=constants, shapes=shapes, use_cache=False) as model:
+                detail = compare(model.run(given), expected, case.rtol, case.atol)
+                if detail:
+                    outcome = Outcome.WRONG
+                    break
+                computed, moved = _native_work(model)
+                if computed or moved:
+                    outcome, moves_only = Outcome.PASSED, not computed
+    except PlumblineError as error:
+        outcome, detail, code = Outcome.REFUSED, error.message, error.code
+    return CaseResult(
+        name=case.name, kind=case.kind, operator=case.operator, outcome=outcome, detail=detail, code=code,
+        moves_only=moves_only, seconds=time.perf_counter() - began,
+    )  # fmt: skip
+
+
+def compare(ours: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], rtol: float, atol: float) -> str:
+    """How the outputs differ beyond the tolerance, or an empty text."""
+    for name, reference in expected.items():
+        array = ours.get(name)
+        if array is None:
+            return f"output {name!r} is missing"
+        if array.shape != reference.shape or array.dtype != reference.dtype:
+            return (
+                f"output {name!r} is {array.dtype}{list(array.shape)}, "
+                f"expected {reference.dtype}{list(reference.shape)}"
+            )
+        try:
+            np.testing.assert_allclose(array, reference, rtol=rtol, atol=atol)
+        except AssertionError as error:
+            return f"output {name!r}: " + " ".join(str(error).split())[:600]
+    return ""
+
+
+def _native_work(model: Model) -> tuple[bool, bool]:
+    """Whether a step computes, and whether a copy carries data of the inputs."""
+    computed = any(operation != "identity" for operation in model.manifest.step_operations)
+    if model.folder is None:
+        return computed, False
+    program = parse_program((model.folder / "program.json").read_text(encoding="utf-8"))
+    return computed, reads_inputs(program)
+
+
+def reads_inputs(program: PlannedProgram) -> bool:
+    """Whether an output holds bytes that come from an input, followed address by address."""
+    tainted = [_extent(o, program) for o in program.inputs.values()]
+    for step in program.steps:
+        sources = [_extent(o, program) for o in step.inputs if o is not None]
+        results = [_extent(o, program) for o in step.outputs]
+        if any(_overlap(a, b) for a in sources for b in tainted):
+            tainted += results
+        else:
+            tainted = [t for t in tainted if not any(_covers(r, t) for r in results)]
+    return any(_overlap(_extent(o, program), t) for o in program.outputs.values() for t in tainted)
+
+
+Extent = tuple[Space, int, int]
+
+
+def _extent(operand: Operand, program: PlannedProgram) -> Extent:
+    size = upper_bound(storage_bytes(operand.type), program.symbols)
+    return operand.space, operand.offset, operand.offset + size
+
+
+def _overlap(a: Extent, b: Extent) -> bool:
+    return a[0] is b[0] and a[1] < b[2] and b[1] < a[2]
+
+
+def _covers(a: Extent, b: Extent) -> bool:
+    return a[0] is b[0] and a[1] <= b[1] and b[2] <= a[2]
