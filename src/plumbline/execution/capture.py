@@ -88,9 +88,9 @@ class CapturingStream:
 class GraphCapture:
     """Collects one sequence over several streams; it is also the observer that keeps its log.
 
-        capture = GraphCapture(streams)
-        executor.issue(plan, launches, capture.streams, tracker, capture)
-        graph = capture.finish()
+    capture = GraphCapture(streams)
+    executor.issue(plan, launches, capture.streams, tracker, capture)
+    graph = capture.finish()
     """
 
     def __init__(self, streams: Mapping[str, Stream]) -> None:

@@ -94,9 +94,7 @@ class Executor:
         _join(plan, streams, timeout_s)
 
 
-def _issue_one(
-    action: PlannedAction, launch: Launch, stream: Stream, tracker: DependencyTracker
-) -> None:
+def _issue_one(action: PlannedAction, launch: Launch, stream: Stream, tracker: DependencyTracker) -> None:
     match action.kind:
         case ActionKind.LAUNCH:
             stream.launch(launch.work)
@@ -141,9 +139,7 @@ def _point(action: PlannedAction, launch: Launch, timestamp_ns: int) -> TracePoi
     )
 
 
-def _launch_point(
-    launch: Launch, stream: str, timestamp_ns: int, duration_ns: int | None
-) -> KernelLaunch:
+def _launch_point(launch: Launch, stream: str, timestamp_ns: int, duration_ns: int | None) -> KernelLaunch:
     return KernelLaunch(
         timestamp_ns=timestamp_ns,
         request_id=",".join(launch.requests),

@@ -252,9 +252,7 @@ class CpuDevice(OwnedDevice):
             on_allocation=on_allocation,
         )
 
-    def open_stream(
-        self, label: str, *, threads: int = 1, lane_code: LaneCode | None = None
-    ) -> CpuStream:
+    def open_stream(self, label: str, *, threads: int = 1, lane_code: LaneCode | None = None) -> CpuStream:
         """A stream of `threads` threads; more than one needs native lane code.
 
         Raises:

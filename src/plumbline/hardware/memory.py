@@ -181,9 +181,7 @@ class DeviceMemoryPool:
         quota = self._quotas.get(tenant)
         used = self._used[tenant]
         if quota is not None and used + wanted > quota:
-            raise TenantQuotaError(
-                tenant=tenant, requested_bytes=wanted, used_bytes=used, quota_bytes=quota
-            )
+            raise TenantQuotaError(tenant=tenant, requested_bytes=wanted, used_bytes=used, quota_bytes=quota)
 
     def _ask_driver(self, request: Allocation) -> MemoryBlock:
         try:
@@ -252,9 +250,7 @@ class DeviceBuffer(OwnedHandle):
             raise NotHostVisibleError(label=self.label)
         return self._block.view(offset, size)
 
-    def array(
-        self, dtype: npt.DTypeLike, shape: tuple[int, ...], offset: int = 0
-    ) -> npt.NDArray[Any]:
+    def array(self, dtype: npt.DTypeLike, shape: tuple[int, ...], offset: int = 0) -> npt.NDArray[Any]:
         """A numpy array over the buffer. It keeps the memory alive, and accounted, after `close`.
 
         Raises:

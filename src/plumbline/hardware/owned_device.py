@@ -88,5 +88,3 @@ class OwnedDevice(OwnedHandle):
 
     def _release(self) -> None:
         self.registry.close_all("stream", "event", "buffer")
-
-

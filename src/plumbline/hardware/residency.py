@@ -91,9 +91,7 @@ def apply(
         raise ResidencyUnexplainedError(model=residency.model, event=event.value)
     state = next_state(RESIDENCY_TRANSITIONS, residency.state, event, subject=f"model {residency.model!r}")
     after = replace(residency, state=state)
-    change = ResidencyChange(
-        residency=after, event=event, before=residency.state, actor=actor, reason=reason
-    )
+    change = ResidencyChange(residency=after, event=event, before=residency.state, actor=actor, reason=reason)
     return after, change
 
 

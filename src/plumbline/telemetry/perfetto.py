@@ -41,9 +41,7 @@ def _row_name(row: int, name: str) -> dict[str, Any]:
     return {"ph": "M", "name": "thread_name", "pid": _PROCESS, "tid": row, "args": {"name": name}}
 
 
-def _events_of(
-    point: TracePoint, row: int, start_ns: int, sizes: dict[str, int]
-) -> list[dict[str, Any]]:
+def _events_of(point: TracePoint, row: int, start_ns: int, sizes: dict[str, int]) -> list[dict[str, Any]]:
     time_us = (point.timestamp_ns - start_ns) / 1000
     place: dict[str, Any] = {"pid": _PROCESS, "tid": row, "ts": time_us}
     facts = {k: v for k, v in to_document(point).items() if k not in ("schema", "timestamp")}

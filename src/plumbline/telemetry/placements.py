@@ -29,7 +29,7 @@ class PlacementStepsError(ValidationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """A tensor of the plan: `[offset, offset + size_bytes)` in steps `first_step` to `last_step`, inclusive."""
+    """A tensor of the plan: `[offset, offset + size_bytes)` from `first_step` through `last_step`."""
 
     tensor: str
     offset: int

@@ -210,7 +210,8 @@ class DeviceConformance(ABC):
             self.make_device() as device,
             self.make_device() as other,
             device.open_stream("s") as stream,
-            other.open_event("e") as event,pytest.raises(ForeignEventError)
+            other.open_event("e") as event,
+            pytest.raises(ForeignEventError),
         ):
             stream.record(event)
 
