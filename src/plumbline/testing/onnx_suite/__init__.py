@@ -1,8 +1,8 @@
 """The ONNX backend test suite through native code.
 
 `run_onnx_suite()` takes the cases that the installed `onnx` package generates or carries, loads each with
-`plumbline.load`, runs it, and classifies it; `python -m plumbline.testing.onnx_suite --operator Relu` does the same
-for one operator. Needs numpy and onnx.
+`plumbline.load`, runs it, and classifies it; `python -m plumbline.testing.onnx_suite --operator Relu` does
+the same for one operator. Needs numpy and onnx.
 """
 
 from plumbline.testing.onnx_suite.batches import run_onnx_suite

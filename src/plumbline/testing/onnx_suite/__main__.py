@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from plumbline.testing.onnx_suite.batches import run_onnx_suite
 from plumbline.testing.onnx_suite.cases import KINDS
@@ -28,12 +29,12 @@ def main() -> int:
     arguments = parser.parse_args()
     report = run_onnx_suite(
         arguments.kind or KINDS, arguments.name, operator=arguments.operator, jobs=arguments.jobs,
-        progress=lambda done, total: print(f"{done}/{total}", file=sys.stderr),
+        progress=lambda done, total: _say(f"{done}/{total}", sys.stderr),
     )  # fmt: skip
     if arguments.out:
         arguments.out.write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
     if arguments.json:
-        print(json.dumps(report.to_dict(), indent=1))
+        _say(json.dumps(report.to_dict(), indent=1))
     else:
         _print(report, quiet=arguments.quiet)
     return 1 if report.select(Outcome.WRONG) or report.select(Outcome.CRASHED) else 0
@@ -43,10 +44,14 @@ def _print(report: SuiteReport, *, quiet: bool) -> None:
     hidden = {Outcome.PASSED, *([Outcome.REFUSED, Outcome.FOLDED] if quiet else [])}
     for result in sorted(report.results, key=lambda r: (r.outcome, r.operator, r.name)):
         if result.outcome not in hidden:
-            print(f"{result.outcome.value:8} {result.operator:24} {result.name}: {result.detail}")
+            _say(f"{result.outcome.value:8} {result.operator:24} {result.name}: {result.detail}")
     document = report.to_dict(cases=False)
-    counts = " ".join(f"{name}={document[name]}" for name in (*Outcome, "total", "excluded", "passed_by_moving"))
-    print(counts)
+    names = (*Outcome, "total", "excluded", "passed_by_moving")
+    _say(" ".join(f"{name}={document[name]}" for name in names))
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    (stream or sys.stdout).write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ from plumbline.testing.onnx_suite.report import CaseResult, Outcome, SuiteReport
 
 __all__ = ["run_cases", "run_onnx_suite"]
 
+Progress = Callable[[int, int], None]
+
 BATCH = 128
-"""Cases of one child process: enough that its start costs little, few enough that two processes end together."""
+"""Cases of one child process: enough that its start costs little, few enough that two end together."""
 CASE_TIMEOUT_S = 120.0
 
 
@@ -30,7 +32,7 @@ def run_onnx_suite(
     *,
     operator: str | None = None,
     jobs: int = 2,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> SuiteReport:
     """Run the suite.
 
@@ -46,14 +48,15 @@ def run_onnx_suite(
 
 
 def run_cases(
-    cases: Sequence[SuiteCase], *, jobs: int = 2, progress: Callable[[int, int], None] = lambda done, total: None
+    cases: Sequence[SuiteCase], *, jobs: int = 2, progress: Progress = lambda done, total: None
 ) -> tuple[CaseResult, ...]:
     """Judge cases in child processes; results in the order of the cases."""
     size = max(1, min(BATCH, -(-len(cases) // max(jobs, 1))))
     batches = [cases[i : i + size] for i in range(0, len(cases), size)]
     done = 0
     results: list[CaseResult] = []
-    with tempfile.TemporaryDirectory(prefix="onnx-suite-") as folder, ThreadPoolExecutor(max(jobs, 1)) as pool:
+    workers = ThreadPoolExecutor(max(jobs, 1))
+    with tempfile.TemporaryDirectory(prefix="onnx-suite-") as folder, workers as pool:
         tasks = [pool.submit(_run_batch, batch, Path(folder) / str(i)) for i, batch in enumerate(batches)]
         for task in tasks:
             results += task.result()
@@ -120,6 +123,10 @@ def _decode(document: dict[str, Any]) -> CaseResult:
 
 
 def _crash(case: SuiteCase, ended: _Ended) -> CaseResult:
-    reason = f"no answer in {CASE_TIMEOUT_S:.0f} s" if ended.status is None else f"the process ended with {ended.status}"
+    reason = f"the process ended with {ended.status}"
+    if ended.status is None:
+        reason = f"no answer in {CASE_TIMEOUT_S:.0f} s"
     detail = f"{reason}: {' '.join(ended.words.split())}"
-    return CaseResult(name=case.name, kind=case.kind, operator=case.operator, outcome=Outcome.CRASHED, detail=detail)
+    return CaseResult(
+        name=case.name, kind=case.kind, operator=case.operator, outcome=Outcome.CRASHED, detail=detail
+    )  # fmt: skip

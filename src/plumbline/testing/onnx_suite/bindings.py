@@ -1,4 +1,4 @@
-"""Which inputs of a case may be bound at build: those that determine the shape of an output, never a case's data."""
+"""Which inputs of a case may be bound at build: those that determine an output shape, never a case's data."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import onnx
 __all__ = ["SHAPE_INPUTS", "bindable_inputs"]
 
 _REDUCTIONS = (
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare",
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare",
 )  # fmt: skip
 
 SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
@@ -39,9 +39,9 @@ SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     "Unsqueeze": (1,),
     "Upsample": (1,),
 }
-"""Positions of inputs that determine output shapes, by operator. Position 1 of Resize is the region that scales apply
-to; position 2 of DFT is the axis whose extent changes; position 2 of Tile is the axis of its opset 1 form; position 0
-of Loop is the trip count, the length of scan outputs."""
+"""Positions of inputs that determine output shapes, by operator. Position 1 of Resize is the region that
+scales apply to; position 2 of DFT is the axis whose extent changes; position 2 of Tile is the axis of its
+opset 1 form; position 0 of Loop is the trip count, the length of scan outputs."""
 
 
 def bindable_inputs(model: onnx.ModelProto) -> frozenset[str]:

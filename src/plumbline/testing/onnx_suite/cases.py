@@ -86,9 +86,12 @@ def _tests(kind: str) -> Iterator[tuple[Any, onnx.ModelProto]]:
         warnings.simplefilter("ignore", RuntimeWarning)  # the suite computes with infinities on purpose
         tests = load_model_tests(kind=kind)
     for test in sorted(tests, key=lambda t: ("_expanded" in t.name, t.name)):
-        if test.model is None and test.model_dir is None:
+        if test.model is not None:
+            yield test, test.model
+        elif test.model_dir is not None:
+            yield test, onnx.load(Path(test.model_dir) / "model.onnx")
+        else:
             raise FileNotFoundError(f"case {test.name} has no model in this installation of onnx")
-        yield test, test.model if test.model is not None else onnx.load(Path(test.model_dir) / "model.onnx")
 
 
 def _facts(
@@ -100,7 +103,8 @@ def _facts(
     if base is not None:
         return base[0], base[1] | bound
     nodes = {node.op_type for node in model.graph.node}
-    operator = model.graph.node[0].op_type if kind == "node" or len(nodes) == 1 else name.removeprefix("test_")
+    is_single = kind == "node" or len(nodes) == 1
+    operator = model.graph.node[0].op_type if is_single else name.removeprefix("test_")
     standard[name] = (operator, bound)
     return standard[name]
 
@@ -122,15 +126,17 @@ def _reason_to_exclude(model: onnx.ModelProto) -> str:
     return ""
 
 
-def _suite_case(test: Any, model: onnx.ModelProto, kind: str, operator: str, bound: frozenset[str]) -> SuiteCase:
+def _suite_case(
+    test: Any, model: onnx.ModelProto, kind: str, operator: str, bound: frozenset[str]
+) -> SuiteCase:
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [v.name for v in model.graph.input if v.name not in initializers]
     outputs = [v.name for v in model.graph.output]
     raw = test.data_sets if test.data_sets is not None else _read_sets(Path(test.model_dir))
     sets = tuple((_named(inputs, given), _named(outputs, expected)) for given, expected in raw)
     return SuiteCase(
-        name=test.name, kind=kind, operator=operator, model=model.SerializeToString(), data_sets=sets, bound=bound,
-        rtol=test.rtol, atol=test.atol,
+        name=test.name, kind=kind, operator=operator, model=model.SerializeToString(), data_sets=sets,
+        bound=bound, rtol=test.rtol, atol=test.atol,
     )  # fmt: skip
 
 

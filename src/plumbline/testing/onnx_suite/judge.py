@@ -49,7 +49,9 @@ def judge_case(case: SuiteCase) -> CaseResult:
     )  # fmt: skip
 
 
-def compare(ours: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], rtol: float, atol: float) -> str:
+def compare(
+    ours: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], rtol: float, atol: float
+) -> str:
     """How the outputs differ beyond the tolerance, or an empty text."""
     for name, reference in expected.items():
         array = ours.get(name)

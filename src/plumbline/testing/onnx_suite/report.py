@@ -36,7 +36,7 @@ class CaseResult:
         outcome: see `Outcome`.
         detail: why, for everything but passed.
         code: dotted code of the error of a refused case.
-        moves_only: passed, and the only native work was to copy the case's data to the output (reshapes, identities).
+        moves_only: passed, and the only native work was to copy the case's data to the output (a reshape).
         seconds: to build and run.
     """
 

@@ -31,12 +31,13 @@ def main(cases_path: str, results_path: str) -> None:
 def _judge(case: SuiteCase) -> CaseResult:
     try:
         return judge_case(case)
-    except Exception as error:  # an untyped error is what the suite looks for
+    except Exception as error:  # noqa: BLE001 - an untyped error is what the suite looks for
         place = traceback.extract_tb(error.__traceback__)[-1]
         detail = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
         return CaseResult(
-            name=case.name, kind=case.kind, operator=case.operator, outcome=Outcome.CRASHED, detail=detail[:600]
-        )
+            name=case.name, kind=case.kind, operator=case.operator, outcome=Outcome.CRASHED,
+            detail=detail[:600],
+        )  # fmt: skip
 
 
 def _write(results: TextIO, document: dict[str, object]) -> None:
