@@ -15,6 +15,7 @@ FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.pointwise",
     "plumbline.kernels.reduction",
     "plumbline.kernels.symbolic",
+    "plumbline.kernels.gemm",
     "plumbline.kernels.matrix",
     "plumbline.kernels.convolution",
     "plumbline.kernels.pooling",

@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from plumbline.contracts.tensors import DType
-from plumbline.kernels.emit.rounding import float32_to_bfloat16, float64_to_float32_odd
+from plumbline.kernels.emit.rounding import bfloat16_to_float32, float32_to_bfloat16, float64_to_float32_odd
 
 __all__ = ["FunctionBuilder", "Index", "ModuleBuilder", "Pointer", "Value", "Variable", "is_value"]
 
 _SCALARS = {
     DType.BOOL: "i1", DType.UINT8: "i8", DType.INT8: "i8", DType.UINT16: "i16", DType.INT16: "i16",
     DType.UINT32: "i32", DType.INT32: "i32", DType.UINT64: "i64", DType.INT64: "i64", DType.FLOAT16: "half",
-    DType.BFLOAT16: "bfloat", DType.FLOAT32: "float", DType.FLOAT64: "double",
+    DType.BFLOAT16: "i16", DType.FLOAT32: "float", DType.FLOAT64: "double",
 }  # fmt: skip
 _SUFFIXES = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}
 
@@ -299,7 +299,8 @@ class FunctionBuilder:
         if source is dtype:
             return value
         if dtype is DType.BOOL:
-            return self.compare("ne", value, 0)
+            wide = self.cast(value, DType.FLOAT32) if source is DType.BFLOAT16 else value
+            return self.compare("ne", wide, 0)
         target = llvm_type(dtype, value.lanes)
         if source.is_float and dtype.is_float:
             return self._cast_float(value, dtype)
@@ -331,6 +332,8 @@ class FunctionBuilder:
             return self._cast_float(float64_to_float32_odd(self, value, nearest), dtype)
         if dtype is DType.BFLOAT16:
             return float32_to_bfloat16(self, value)
+        if value.dtype is DType.BFLOAT16:
+            return self.cast(bfloat16_to_float32(self, value), dtype)
         opcode = "fpext" if value.dtype.size_bytes < dtype.size_bytes else "fptrunc"
         kind = llvm_type(dtype, value.lanes)
         return self.emit(f"{opcode} {value.type} {value.text} to {kind}", dtype, value.lanes)
@@ -545,6 +548,27 @@ class FunctionBuilder:
         alignment = align or stored.dtype.size_bytes
         self.statement(f"store {stored.type} {stored.text}, ptr {address.text}, align {alignment}")
 
+    def load_partial(self, pointer: Pointer, dtype: DType, index: Index, *, lanes: int, valid: int) -> Value:
+        """Read the first `valid` of `lanes` consecutive elements; the other lanes are zero and not touched."""
+        address = self.offset(pointer, dtype, index)
+        kind = llvm_type(dtype, lanes)
+        name = f"llvm.masked.load.{_mangle(kind)}.p0"
+        self.module.declare(name, f"declare {kind} @{name}(ptr, <{lanes} x i1>, {kind})")
+        return self.emit(
+            f"call {kind} @{name}(ptr align {dtype.size_bytes} {address.text}, {_mask(lanes, valid)}, "
+            f"{kind} zeroinitializer)", dtype, lanes,
+        )  # fmt: skip
+
+    def store_partial(self, value: Value, pointer: Pointer, index: Index, *, valid: int) -> None:
+        """Write the first `valid` lanes of a vector; nothing else is touched."""
+        address = self.offset(pointer, value.dtype, index)
+        name = f"llvm.masked.store.{_mangle(value.type)}.p0"
+        self.module.declare(name, f"declare void @{name}({value.type}, ptr, <{value.lanes} x i1>)")
+        self.statement(
+            f"call void @{name}({value.type} {value.text}, ptr align {value.dtype.size_bytes} {address.text}, "
+            f"{_mask(value.lanes, valid)})"
+        )
+
     def prefetch(self, pointer: Pointer, dtype: DType, index: Index) -> None:
         """Ask for a cache line that will be read soon."""
         address = self.offset(pointer, dtype, index)
@@ -677,6 +701,11 @@ class FunctionBuilder:
                 body(i, 1)
 
 
+def _mask(lanes: int, valid: int) -> str:
+    bits = ", ".join("i1 true" if lane < valid else "i1 false" for lane in range(lanes))
+    return f"<{lanes} x i1> <{bits}>"
+
+
 def _mangle(kind: str) -> str:
     if kind.startswith("<"):
         count, _, scalar = kind[1:-1].split(" ")
@@ -697,7 +726,15 @@ def _literal(dtype: DType, number: int | float | bool) -> str:
         return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"
     if dtype is DType.FLOAT16:
         return f"0xH{struct.unpack('<H', struct.pack('<e', number))[0]:04X}"
-    return f"0xR{struct.unpack('<I', struct.pack('<f', number))[0] >> 16:04X}"
+    return str(_wrap(DType.INT16, _bfloat16_bits(float(number))))
+
+
+def _bfloat16_bits(number: float) -> int:
+    """Bits of a constant rounded to bfloat16, ties to even; NaN stays NaN."""
+    bits = int(struct.unpack("<I", struct.pack("<f", _to_float32(number)))[0])
+    if number != number:
+        return 0x7FC0
+    return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
 
 
 def _to_float32(number: float) -> float:

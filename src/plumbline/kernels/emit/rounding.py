@@ -1,8 +1,9 @@
 """Narrowing of floats to half-width types with one rounding, in integer arithmetic where the machine has no
 instruction for it.
 
-LLVM lowers some narrowings to calls into a compiler runtime that the executable does not link; these
-sequences need nothing but the instructions of the target.
+bfloat16 lives in registers as its 16 bits and is never an operand of float arithmetic. LLVM lowers some
+narrowings to calls into a compiler runtime that the executable does not link; these sequences need nothing
+but the instructions of the target.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from plumbline.contracts.tensors import DType
 if TYPE_CHECKING:
     from plumbline.kernels.emit.ir import FunctionBuilder, Value
 
-__all__ = ["float32_to_bfloat16", "float64_to_float32_odd"]
+__all__ = ["bfloat16_to_float32", "float32_to_bfloat16", "float64_to_float32_odd"]
+
+
+def bfloat16_to_float32(b: FunctionBuilder, x: Value) -> Value:
+    """The float32 with the same number: bfloat16 bits are its upper half."""
+    bits = b.cast(b.bitcast(x, DType.UINT16), DType.UINT32)
+    return b.bitcast(b.shift_left(bits, 16), DType.FLOAT32)
 
 
 def float32_to_bfloat16(b: FunctionBuilder, x: Value) -> Value:

@@ -1,0 +1,129 @@
+"""How axes lie: which are folded, what neighbours merge, and one axis seen as (outer, extent, inner)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from plumbline.contracts.dims import Dim, ceildiv, mul, product
+from plumbline.contracts.tensors import Shape
+from plumbline.kernels.contract import AttributeRefused, KernelCall
+from plumbline.kernels.emit.ir import Index
+
+__all__ = [
+    "STRIP",
+    "AxisRun",
+    "Line",
+    "for_each_line",
+    "merge_runs",
+    "normal_axes",
+    "normal_axis",
+    "split_at",
+]
+
+STRIP = 64
+"""Neighbouring lines (elements of the inner axes) that make one unit of work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisRun:
+    """Neighbouring axes that are all folded or all kept, as one axis."""
+
+    extent: Dim
+    folded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A shape around one axis: `outer` times `extent` times `inner` elements, row-major."""
+
+    outer: Dim
+    extent: Dim
+    inner: Dim
+
+    @property
+    def units(self) -> Dim:
+        """Lines one by one where they are contiguous, else strips of neighbouring lines."""
+        return self.outer if self.inner == 1 else mul(self.outer, ceildiv(self.inner, STRIP))
+
+    @property
+    def lines_per_unit(self) -> int:
+        """Lines of one unit at most."""
+        if isinstance(self.inner, int):
+            return min(self.inner, STRIP)
+        return STRIP
+
+
+def normal_axis(operation: str, axis: int, rank: int) -> int:
+    """The axis counted from the front.
+
+    Raises:
+        AttributeRefused: there is no such axis.
+    """
+    if not -rank <= axis < rank:
+        raise AttributeRefused(
+            operation=operation, attribute="axis", value=str(axis), reason=f"the input has {rank} axes"
+        )
+    return axis % rank
+
+
+def normal_axes(operation: str, axes: Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """Sorted distinct axes counted from the front; None means all.
+
+    Raises:
+        AttributeRefused: an axis does not exist or stands twice.
+    """
+    if axes is None:
+        return tuple(range(rank))
+    found = sorted(normal_axis(operation, axis, rank) for axis in axes)
+    if len(set(found)) != len(found):
+        raise AttributeRefused(
+            operation=operation, attribute="axes", value=str(tuple(axes)), reason="an axis stands twice"
+        )
+    return tuple(found)
+
+
+def merge_runs(shape: Shape, axes: Sequence[int]) -> tuple[AxisRun, ...]:
+    """Alternating kept and folded runs, outermost first; axes of extent 1 vanish."""
+    runs: list[AxisRun] = []
+    for position, extent in enumerate(shape):
+        if extent == 1:
+            continue
+        folded = position in axes
+        if runs and runs[-1].folded is folded:
+            runs[-1] = AxisRun(extent=mul(runs[-1].extent, extent), folded=folded)
+        else:
+            runs.append(AxisRun(extent=extent, folded=folded))
+    return tuple(runs)
+
+
+def split_at(shape: Shape, axis: int) -> Line:
+    """A shape around one of its axes."""
+    return Line(outer=product(shape[:axis]), extent=shape[axis], inner=product(shape[axis + 1 :]))
+
+
+def for_each_line(
+    call: KernelCall, line: Line, lanes: int, body: Callable[[Index, Index, int], None]
+) -> None:
+    """Emit a body for every line of the units of this call.
+
+    Args:
+        call: the kernel call.
+        line: how the tensor lies around the axis.
+        lanes: neighbouring lines to take at once where lines are not contiguous.
+        body: gets (element offset of the first element of the first line, distance of elements along a line,
+            number of neighbouring lines).
+    """
+    b = call.builder
+    extent, inner = call.dim(line.extent), call.dim(line.inner)
+    if line.inner == 1:
+        with b.range(call.begin, call.end) as row:
+            body(row * extent, 1, 1)
+        return
+    strips = call.dim(ceildiv(line.inner, STRIP))
+    with b.range(call.begin, call.end) as unit:
+        outer, strip = b.index(unit) / strips, b.index(unit) % strips
+        first = strip * STRIP
+        start = outer * extent * inner + first
+        count = b.minimum(b.index(inner) - first, STRIP)
+        b.vectorize(count, lanes, lambda j, width: body(start + j, inner, width))

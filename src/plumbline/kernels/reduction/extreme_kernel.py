@@ -1,0 +1,89 @@
+"""Native code of arg-max and arg-min: the place of the extreme of each line.
+
+Ties give the first place, or the last on request. NaN counts as more extreme than any number, as in numpy.
+"""
+
+from __future__ import annotations
+
+from plumbline.contracts.program import StepSignature
+from plumbline.contracts.tensors import DType
+from plumbline.kernels.contract import KernelCall, ShapeRefused, Work
+from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value
+from plumbline.kernels.emit.target import TargetDescription
+from plumbline.kernels.emit.tensor import TensorRef
+from plumbline.kernels.pointwise.expression import compute_dtype
+from plumbline.kernels.reduction.axes import Line, for_each_line, normal_axis, split_at
+
+__all__ = ["ExtremeKernel", "find_extreme"]
+
+
+class ExtremeKernel:
+    """`arg_max` and `arg_min`; the result is int64."""
+
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        """One unit is a row, or a strip of neighbouring lines."""
+        line = _line(signature)
+        extent = line.extent if isinstance(line.extent, int) else 256
+        return Work(units=line.units, unit_cost=2.0 * line.lines_per_unit * max(extent, 8))
+
+    def emit(self, call: KernelCall) -> None:
+        """A scan of each line that carries the best value and its place."""
+        b, line = call.builder, _line(call.signature)
+        source, output = call.input(0), call.output()
+        extent = call.dim(line.extent)
+        largest = call.signature.operation == "arg_max"
+        last = bool(call.attributes.get("select_last_index", False))
+        inner = b.index(call.dim(line.inner))
+
+        def body(start: Index, stride: Index, width: int) -> None:
+            best = find_extreme(source, start, stride, extent, width, largest=largest, last=last)
+            place = b.index(start)
+            outer = place / (inner * extent)
+            output.store_flat(best, outer * inner + place % inner)
+
+        lanes = call.target.lanes(DType.INT64)
+        if not isinstance(line.extent, int):
+            with b.when(b.compare("gt", b.index(extent), 0)):
+                for_each_line(call, line, lanes, body)
+        else:
+            for_each_line(call, line, lanes, body)
+
+
+def find_extreme(
+    source: TensorRef, start: Index, stride: Index, extent: Index, width: int, *, largest: bool, last: bool
+) -> Value:
+    """Places (int64) of the extremes of `width` neighbouring lines of at least one element."""
+    b = source.builder
+    dtype = compute_dtype(source.dtype)
+
+    def load(i: Index) -> Value:
+        return b.cast(source.load_flat(i * stride + start, lanes=width), dtype)
+
+    def step(i: Index, held: list[Value]) -> list[Value]:
+        value = load(i)
+        better = _better(b, value, held[0], largest, last)
+        return [b.select(better, value, held[0]), b.select(better, b.splat(b.index(i), width), held[1])]
+
+    initial = [load(0), b.const(DType.INT64, 0, width)]
+    return b.reduce(1, extent, initial, step)[1]
+
+
+def _better(b: FunctionBuilder, value: Value, held: Value, largest: bool, last: bool) -> Value:
+    """Whether a later value takes the place of the one held."""
+    if value.dtype is DType.BOOL:
+        value, held = b.cast(value, DType.UINT8), b.cast(held, DType.UINT8)
+    predicate = ("ge" if last else "gt") if largest else ("le" if last else "lt")
+    better = b.compare(predicate, value, held)
+    if not value.dtype.is_float:
+        return better
+    if last:
+        return (better & ~b.is_nan(held)) | b.is_nan(value)
+    return better | (b.is_nan(value) & ~b.is_nan(held))
+
+
+def _line(signature: StepSignature) -> Line:
+    source = signature.inputs[0]
+    if source is None:
+        raise ShapeRefused(operation=signature.operation, reason="input 0 is missing")
+    axis = normal_axis(signature.operation, int(signature.attributes.get("axis", 0)), source.rank)
+    return split_at(source.shape, axis)

@@ -1,0 +1,177 @@
+"""Native code of softmax, log-softmax and hardmax along one axis.
+
+Softmax takes three passes over a line that stays in cache: the maximum, the exponentials of the differences
+with their sum, and the scaling. A unit is a contiguous row folded in vector lanes, or a strip of
+neighbouring lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plumbline.contracts.program import StepSignature
+from plumbline.contracts.tensors import DType
+from plumbline.kernels.contract import DTypeRefused, KernelCall, Work
+from plumbline.kernels.emit import math
+from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value
+from plumbline.kernels.emit.target import TargetDescription
+from plumbline.kernels.emit.tensor import TensorRef
+from plumbline.kernels.pointwise.expression import compute_dtype
+from plumbline.kernels.reduction.axes import Line, for_each_line, normal_axis, split_at
+from plumbline.kernels.reduction.extreme_kernel import find_extreme
+from plumbline.kernels.reduction.rows import RowFold, fold_row
+
+__all__ = ["HardmaxKernel", "SoftmaxKernel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pass:
+    """A line of the input and of the output, `lanes` neighbouring ones at a time (1: the contiguous row)."""
+
+    builder: FunctionBuilder
+    source: TensorRef
+    output: TensorRef
+    dtype: DType
+    extent: Index
+
+    def load(self, position: Index, lanes: int) -> Value:
+        """Input in compute type."""
+        return self.builder.cast(self.source.load_flat(position, lanes=lanes), self.dtype)
+
+    def store(self, value: Value, position: Index) -> None:
+        """Output in its element type."""
+        self.output.store_flat(self.builder.cast(value, self.output.dtype), position)
+
+
+class SoftmaxKernel:
+    """`softmax` and `log_softmax`."""
+
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        """One unit is a row, or a strip of neighbouring lines."""
+        return line_work(signature, 8.0)
+
+    def emit(self, call: KernelCall) -> None:
+        """Three passes a line."""
+        b, line = call.builder, line_of(call.signature)
+        source, output = call.input(0), call.output()
+        dtype = compute_dtype(source.dtype)
+        lanes = call.target.vector_bytes // dtype.size_bytes
+        extent = call.dim(line.extent)
+        frame = _Pass(builder=b, source=source, output=output, dtype=dtype, extent=extent)
+        logarithm = call.signature.operation == "log_softmax"
+        if line.inner == 1:
+            for_each_line(call, line, 1, lambda start, stride, _: _row(frame, start, lanes, logarithm))
+        else:
+            for_each_line(
+                call, line, lanes, lambda start, stride, width: _lines(frame, start, stride, width, logarithm)
+            )
+
+
+class HardmaxKernel:
+    """1 at the first maximum of each line, 0 elsewhere."""
+
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        """One unit is a row, or a strip of neighbouring lines."""
+        return line_work(signature, 2.0)
+
+    def emit(self, call: KernelCall) -> None:
+        """The place of the maximum, then the line of zeros and ones."""
+        b, line = call.builder, line_of(call.signature)
+        source, output = call.input(0), call.output()
+        extent = call.dim(line.extent)
+
+        def body(start: Index, stride: Index, width: int) -> None:
+            best = find_extreme(source, start, stride, extent, width, largest=True, last=False)
+            zero = b.const(compute_dtype(output.dtype), 0, width)
+            with b.range(0, extent) as i:
+                chosen = b.compare("eq", best, b.splat(b.index(i), width))
+                output.store_flat(b.cast(b.select(chosen, 1, zero), output.dtype), start + i * stride)
+
+        for_each_line(call, line, call.target.lanes(DType.INT64), body)
+
+
+def line_of(signature: StepSignature) -> Line:
+    """The input around the axis of the operation."""
+    source = signature.inputs[0]
+    if source is None:
+        raise DTypeRefused(operation=signature.operation, dtype="none", needed="input 0")
+    axis = normal_axis(signature.operation, int(signature.attributes.get("axis", -1)), source.rank)
+    return split_at(source.shape, axis)
+
+
+def line_work(signature: StepSignature, element_cost: float) -> Work:
+    """Units of an operation that takes lines one by one or in strips."""
+    line = line_of(signature)
+    extent = line.extent if isinstance(line.extent, int) else 256
+    return Work(units=line.units, unit_cost=element_cost * line.lines_per_unit * max(extent, 8))
+
+
+def _row(frame: _Pass, start: Index, lanes: int, logarithm: bool) -> None:
+    b, count = frame.builder, frame.extent
+    top = _row_maximum(frame, start, lanes)
+
+    def difference(i: Index, width: int) -> Value:
+        return frame.load(start + i, width) - top
+
+    keeps = not logarithm and frame.output.dtype is frame.dtype
+
+    def exponential(i: Index, width: int) -> Value:
+        value = math.exp(b, difference(i, width))
+        if keeps:
+            frame.store(value, start + i)
+        return value
+
+    adds = RowFold(builder=b, dtype=frame.dtype, lanes=lanes, neutral=0, combine=lambda x, y: x + y)
+    total = fold_row(adds, count, exponential)
+    finish = _finisher(b, total, logarithm)
+
+    def write(i: Index, width: int) -> None:
+        if keeps:
+            value = frame.output.load_flat(start + i, lanes=width)
+        else:
+            value = difference(i, width) if logarithm else math.exp(b, difference(i, width))
+        frame.store(finish(value), start + i)
+
+    b.vectorize(count, lanes, write)
+
+
+def _row_maximum(frame: _Pass, start: Index, lanes: int) -> Value:
+    """The maximum apart from NaN; a NaN of the line reaches every result through the sum."""
+    b = frame.builder
+    larger = RowFold(
+        builder=b, dtype=frame.dtype, lanes=lanes, neutral=float("-inf"),
+        combine=lambda held, x: math.at_least(b, held, x),
+    )  # fmt: skip
+    return fold_row(larger, frame.extent, lambda i, width: frame.load(start + i, width))
+
+
+def _lines(frame: _Pass, start: Index, stride: Index, width: int, logarithm: bool) -> None:
+    b, count = frame.builder, frame.extent
+
+    def place(i: Index) -> Index:
+        return i * stride + start
+
+    lowest = b.const(frame.dtype, float("-inf"), width)
+    (top,) = b.reduce(
+        0, count, [lowest], lambda i, held: [math.at_least(b, held[0], frame.load(place(i), width))]
+    )
+
+    def exponential(i: Index) -> Value:
+        return math.exp(b, frame.load(place(i), width) - top)
+
+    zero = b.const(frame.dtype, 0, width)
+    (total,) = b.reduce(0, count, [zero], lambda i, held: [held[0] + exponential(i)])
+    finish = _finisher(b, total, logarithm)
+    with b.range(0, count) as i:
+        value = frame.load(place(i), width) - top if logarithm else exponential(i)
+        frame.store(finish(value), place(i))
+
+
+def _finisher(b: FunctionBuilder, total: Value, logarithm: bool) -> Callable[[Value], Value]:
+    """What turns an exponential (or a difference) into the result."""
+    if logarithm:
+        reference = math.log(b, total)
+        return lambda value: value - reference
+    scale = 1.0 / total
+    return lambda value: value * scale
