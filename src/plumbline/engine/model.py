@@ -23,6 +23,10 @@ from plumbline.hardware.host.mappings import map_anonymous
 __all__ = ["InputRefused", "Model", "OutputRefused", "TensorInfo"]
 
 
+TRACED_CALLS_PER_STEP = 16
+"""Room in a trace for calls of one step by one thread: twice what a phase is split into."""
+
+
 @dataclass(eq=False, kw_only=True)
 class InputRefused(ValidationError):
     """An input array is missing, unknown, or of another type or shape."""
@@ -85,6 +89,7 @@ class Model:
         self._state_map = map_anonymous(max(manifest.plan.state_bytes, 1))
         self._state = np.frombuffer(self._state_map, np.uint8)
         self._entries = tuple(library.address(plain) for plain, _ in manifest.segments)
+        self._traced_entries = tuple(library.address(traced) for _, traced in manifest.segments)
         self._lane_code = lane_code(library)
         self._lock = threading.Lock()
         self._opened: list[ExecutionContext] = []
@@ -158,6 +163,28 @@ class Model:
                 self._verify_out(context, out)
             context.run()
             return {name: _returned(view, (out or {}).get(name)) for name, view in context.outputs.items()}
+
+    def run_traced(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Run once through the traced entries.
+
+        Args:
+            inputs: as for `run`.
+
+        Returns:
+            Outputs by name, and the records of `ExecutionContext.run_traced`: int64 [records, 4].
+
+        Raises:
+            InputRefused: as `run`.
+        """
+        arrays = self._checked(inputs)
+        symbols = self._symbols_of(arrays)
+        capacity = TRACED_CALLS_PER_STEP * self.manifest.threads * (len(self.manifest.step_names) + 1)
+        with self._borrowed() as context:
+            context.set_symbols(symbols)
+            for name, array in arrays.items():
+                np.copyto(context.inputs[name], array)
+            records = context.run_traced(self._traced_entries, capacity)
+            return {name: view.copy() for name, view in context.outputs.items()}, records
 
     def context(self) -> ExecutionContext:
         """A context of the caller's own: an arena with bound inputs and outputs, and a stream."""

@@ -5,20 +5,20 @@ All memory is taken when the context is made; a run allocates nothing. One run a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
 from plumbline.contracts.dims import evaluate
-from plumbline.errors import ExecutionError, ValidationError
+from plumbline.errors import ExecutionError, ResourceError, ValidationError
 from plumbline.execution.artifact import Binding, Manifest
 from plumbline.hardware.device import Stream
 from plumbline.hardware.host.mappings import map_anonymous
 from plumbline.hardware.work import NativeLaunch
 
-__all__ = ["ContextClosed", "ExecutionContext", "SymbolRefused"]
+__all__ = ["ContextClosed", "ExecutionContext", "SymbolRefused", "TraceOverflow"]
 
 _ARENA, _WEIGHTS, _STATE, _TRACE, _SYMBOLS = 0, 1, 2, 4, 8
 CLAIMS_OFFSET_BYTES = 1024
@@ -47,6 +47,19 @@ class SymbolRefused(ValidationError):
     symbol: str
     value: int
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class TraceOverflow(ResourceError):
+    """A traced run made more records than its buffer holds."""
+
+    code = "resource.trace_records"
+    owner = "execution"
+    template = "the run of model {model!r} made {records} trace records, the buffer holds {capacity}"
+
+    model: str
+    records: int
+    capacity: int
 
 
 class ExecutionContext:
@@ -122,6 +135,37 @@ class ExecutionContext:
             raise ContextClosed(model=self._manifest.name)
         for launch in self._launches:
             self._stream.run(launch)
+
+    def run_traced(self, entries: Sequence[int], capacity: int) -> np.ndarray:
+        """Run once through the traced entries, which write down every call of a step function.
+
+        Args:
+            entries: address of the traced entry of each segment, in order.
+            capacity: records to make room for.
+
+        Returns:
+            int64 [records, 4]: step index, thread, begin and end in monotonic nanoseconds, as they were appended.
+
+        Raises:
+            ContextClosed: the context was closed.
+            TraceOverflow: there were more records than `capacity`.
+        """
+        if self._closed:
+            raise ContextClosed(model=self._manifest.name)
+        buffer = np.zeros(2 + 4 * capacity, np.int64)
+        buffer[1] = capacity
+        self._block[_TRACE] = buffer.ctypes.data
+        try:
+            for index, entry in enumerate(entries):
+                label = f"{self._manifest.name}/{index} traced"
+                self._stream.run(NativeLaunch(entry=entry, context=self.address, label=label))
+        finally:
+            self._stream.quiesce()
+            self._block[_TRACE] = 0
+        records = int(buffer[0])
+        if records > capacity:
+            raise TraceOverflow(model=self._manifest.name, records=records, capacity=capacity)
+        return buffer[2 : 2 + 4 * records].reshape(records, 4)
 
     def fill_arena(self, byte: int) -> None:
         """Overwrite every byte of the arena (for tests: no result may depend on what it held)."""

@@ -1,0 +1,7 @@
+"""The command line `plumb`. Product layer (L6). Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+from plumbline.product.cli.entry import main
+
+__all__ = ["main"]

@@ -1,0 +1,99 @@
+"""What the compiler decided about a model: rewrites, memory aliases, order and partition, with reasons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from plumbline.compiler.build import plan_graph
+from plumbline.compiler.passes.report import PassReport
+from plumbline.compiler.planning.alias import Decision, InPlace, PlacedIn
+from plumbline.compiler.planning.program import ProgramPlan
+from plumbline.config.settings import read_settings
+from plumbline.product.cli.answer import table
+from plumbline.product.compose import LoadOptions, build_options, read_graph
+
+__all__ = ["PlannedModel", "decide", "decisions_text", "plan_model"]
+
+SHOWN_STEPS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedModel:
+    """A model with its passes and plan; no weight above the small-constant limit was read."""
+
+    graph_digest: str
+    nodes_read: int
+    passes: PassReport
+    plan: ProgramPlan
+
+
+def plan_model(source: str, options: LoadOptions) -> PlannedModel:
+    """Import, rewrite and plan.
+
+    Raises:
+        PlumblineError: as `plumbline.load`, the memory budget included.
+    """
+    graph = read_graph(source, options)
+    _, passes, plan = plan_graph(graph, build_options(options, read_settings()))
+    return PlannedModel(graph_digest=graph.digest, nodes_read=len(graph.nodes), passes=passes, plan=plan)
+
+
+def decide(source: str, options: LoadOptions) -> dict[str, Any]:
+    """Every decision about a model as plain data."""
+    planned = plan_model(source, options)
+    program = planned.plan.program
+    return {
+        "nodes_read": planned.nodes_read,
+        "rewrites": [
+            {"pass": r.pass_name, "kind": r.kind, "subject": r.subject, "detail": r.detail}
+            for r in planned.passes.rewrites
+        ],
+        "aliases": [_alias(decision) for decision in planned.plan.assignment.decisions],
+        "live_before_bytes": planned.plan.assignment.live_before_bytes,
+        "live_after_bytes": planned.plan.assignment.live_after_bytes,
+        "order": planned.plan.order_strategy,
+        "placement": planned.plan.allocation.strategy,
+        "partitions": [{"backend": "cpu", "steps": len(program.steps)}],
+        "segments": list(program.segments),
+        "steps": [
+            {"name": s.name, "operation": s.operation, "outputs": [str(o.type) for o in s.outputs]}
+            for s in program.steps
+        ],
+    }
+
+
+def _alias(decision: Decision) -> dict[str, Any]:
+    wish = decision.declaration
+    kind = {InPlace: "in_place", PlacedIn: "placed_in"}.get(type(wish), "view")
+    other = wish.operand if isinstance(wish, InPlace) else wish.base
+    return {
+        "kind": kind, "value": wish.value, "other": other, "accepted": decision.accepted, "reason": decision.reason,
+    }  # fmt: skip
+
+
+def decisions_text(document: dict[str, Any]) -> str:
+    """The decisions for people."""
+    rewrites = [[r["kind"], r["pass"], r["subject"], r["detail"]] for r in document["rewrites"]]
+    aliases = [
+        [a["kind"], "yes" if a["accepted"] else "no", a["value"], a["other"], a["reason"]]
+        for a in document["aliases"] if a["kind"] != "view"
+    ]  # fmt: skip
+    steps = [[n, s["operation"], s["name"], ", ".join(s["outputs"])] for n, s in enumerate(document["steps"])]
+    counted = ", ".join(f"{kind} {count}" for kind, count in Counter(r[0] for r in rewrites).items()) or "none"
+    parts = [f"rewrites of {document['nodes_read']} nodes: {counted}"]
+    if rewrites:
+        parts.append(table(rewrites, ["kind", "pass", "subject", "detail"]))
+    parts.append(f"buffers shared: live {document['live_before_bytes']} -> {document['live_after_bytes']} bytes")
+    if aliases:
+        parts.append(table(aliases, ["wish", "granted", "value", "with", "reason"]))
+    parts.append(
+        f"order: {document['order']}; placement: {document['placement']}; "
+        + "; ".join(f"{p['backend']} runs {p['steps']} steps" for p in document["partitions"])
+    )
+    if steps:
+        parts.append(table(steps[:SHOWN_STEPS], ["step", "operation", "name", "outputs"]))
+    if len(steps) > SHOWN_STEPS:
+        parts.append(f"... {len(steps) - SHOWN_STEPS} more steps; --json lists all")
+    return "\n\n".join(parts)

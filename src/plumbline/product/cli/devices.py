@@ -1,0 +1,51 @@
+"""`plumb devices`: what can compute here, and why the rest cannot."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from plumbline.product.cli.answer import Answer, table
+from plumbline.product.cli.arguments import add_document_file
+
+if TYPE_CHECKING:
+    from plumbline.hardware.device import DeviceKind
+    from plumbline.hardware.discovery import Capabilities
+    from plumbline.hardware.host.facts import HostFacts
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Arguments of `plumb devices`."""
+    add_document_file(parser)
+
+
+def execute(arguments: Namespace) -> Answer:
+    """List devices."""
+    from plumbline.hardware.discovery import find_devices
+
+    report = find_devices(offered_operators)
+    rows = [
+        [d.kind.value, "present" if d.present else "absent", d.reason or _cpu_facts(report.host)]
+        for d in report.devices
+    ]
+    return Answer(document=report.to_dict(), text=table(rows, ["device", "state", "facts or reason"]))
+
+
+def offered_operators(kind: DeviceKind, host: HostFacts) -> Capabilities:
+    """What the processor computes: every operation with native code and the element types of those."""
+    from plumbline.hardware.discovery import Capabilities
+    from plumbline.kernels.registry import operations
+
+    native = [o for o in operations() if o.kernel is not None]
+    return Capabilities(
+        operators=tuple(o.name for o in native),
+        dtypes=tuple(sorted({d.value for o in native for d in o.dtypes})),
+    )
+
+
+def _cpu_facts(host: HostFacts) -> str:
+    processor, memory = host.processor, host.memory
+    total = "unknown memory" if memory.total_bytes is None else f"{memory.total_bytes / 2**30:.1f} GiB"
+    cores = "unknown" if processor.usable_cores is None else processor.usable_cores
+    isa = processor.vector_isa or "no known vector unit"
+    return f"{processor.model or 'unknown processor'}, {cores} usable cores, {isa}, {total}"

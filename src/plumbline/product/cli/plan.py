@@ -1,0 +1,43 @@
+"""`plumb plan`: the exact bytes of a model, before a weight is read."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from plumbline.product.cli.answer import Answer, table, write_text
+from plumbline.product.cli.arguments import add_document_file, add_model, load_options
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Arguments of `plumb plan`."""
+    add_model(parser)
+    parser.add_argument("--svg", metavar="FILE", help="draw time against address")
+    add_document_file(parser)
+
+
+def execute(arguments: Namespace) -> Answer:
+    """Plan; refuses a plan above `--memory-budget`."""
+    from plumbline.compiler.planning.picture import plan_document, render_svg
+    from plumbline.product.cli.decisions import plan_model
+
+    options = load_options(arguments)
+    decided = plan_model(arguments.model, options)
+    plan, program = decided.plan.allocation, decided.plan.program
+    steps = {index: step.name for index, step in enumerate(decided.plan.steps)}
+    document = plan_document(
+        plan, weights_bytes=program.weights_bytes, state_bytes=program.state_bytes,
+        contexts=options.contexts, steps=steps,
+    )  # fmt: skip
+    document = {"name": program.name, "graph_digest": decided.graph_digest, **document}
+    if arguments.svg is not None:
+        write_text(arguments.svg, render_svg(plan, title=f"Memory plan of {program.name}", steps=steps))
+    return Answer(document=document, text=_text(document))
+
+
+def _text(document: dict[str, Any]) -> str:
+    names = ("weights_bytes", "state_bytes", "peak_bytes", "lower_bound_bytes", "naive_bytes", "total_bytes")
+    rows: list[list[object]] = [[name.removesuffix("_bytes"), document[name]] for name in names]
+    total = f"total = weights + state + {document['contexts']} x peak"
+    facts = f"plan {document['digest']}, {len(document['tensors'])} buffers, reuse {document['reuse_percent']} %"
+    return "\n".join([table(rows, [document["name"] or "model", "bytes"]), "", total, facts])
