@@ -20,6 +20,7 @@ FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.convolution",
     "plumbline.kernels.pooling",
     "plumbline.kernels.recurrent",
+    "plumbline.kernels.attention",
     "plumbline.kernels.movement",
     "plumbline.kernels.indexing",
 )
