@@ -16,6 +16,7 @@ FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.reduction",
     "plumbline.kernels.symbolic",
     "plumbline.kernels.gemm",
+    "plumbline.kernels.blocked",
     "plumbline.kernels.matrix",
     "plumbline.kernels.convolution",
     "plumbline.kernels.pooling",
@@ -23,6 +24,8 @@ FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.attention",
     "plumbline.kernels.movement",
     "plumbline.kernels.indexing",
+    "plumbline.kernels.text",
+    "plumbline.kernels.sampling",
 )
 """Packages of built-in operations; each has `CONTRACTS`, an iterable of `OperationContract`."""
 

@@ -29,7 +29,7 @@ def constant_of_shape(node: NodeView) -> Converted:
 def range_(node: NodeView) -> Converted:
     """From start to below limit; the number of elements must be known at build."""
     if node.type(0).dtype.is_float:
-        start, limit, delta = (float(node.numbers(i).reshape(())) for i in range(3))
+        start, limit, delta = (_number(node, i) for i in range(3))
         if delta == 0.0 or not all(map(math.isfinite, (start, limit, delta))):
             node.refuse(f"range from {start} to {limit} by {delta}")
         size = max(0, math.ceil((limit - start) / delta))
@@ -40,6 +40,13 @@ def range_(node: NodeView) -> Converted:
     if step == 0:
         node.refuse("a range with step 0")
     return _count(node, first, step, count_steps(first, end, step, node.builder.symbols))
+
+
+def _number(node: NodeView, position: int) -> float:
+    array = node.numbers(position).reshape(())
+    if node.type(position).dtype is DType.BFLOAT16:
+        array = np.left_shift(array.astype(np.uint32), 16).view(np.float32)
+    return float(array)
 
 
 def _count(node: NodeView, first: Dim, step: int, size: Dim) -> Converted:
