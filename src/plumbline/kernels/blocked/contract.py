@@ -1,0 +1,150 @@
+"""Contracts of blocked image operations. Logically they are convolutions, pools and maps on [N, C, H, W] float32.
+
+References work on logical tensors: layouts change addresses, never values. Weights reach a reference unpacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from plumbline.contracts.dims import Dim, floordiv
+from plumbline.contracts.tensors import ROW_MAJOR, DType, TensorType
+from plumbline.kernels.blocked.convolution import ConvBlockedKernel
+from plumbline.kernels.blocked.map import BlockKernel, GlobalMeanKernel, MapBlockedKernel, UnblockKernel
+from plumbline.kernels.blocked.window import DepthwiseKernel, PoolBlockedKernel
+from plumbline.kernels.contract import Inference, OperationContract, Precision
+from plumbline.kernels.gemm.contract import reference_epilogue
+
+__all__ = ["CONTRACTS"]
+
+FLOATS = frozenset({DType.FLOAT32})
+SUMMED = Precision(relative=1e-4, absolute=2e-4)
+
+
+def window_extent(extent: Dim, before: int, after: int, taps: int, stride: int, dilation: int) -> Dim:
+    """Output extent of a sliding window (floor mode; ceil mode is in the pads)."""
+    return floordiv(extent + (before + after - dilation * (taps - 1) - 1), stride) + 1
+
+
+def _window_shape(inference: Inference, channels: Dim) -> tuple[TensorType, ...]:
+    x, a = inference.type(0), inference.attributes
+    inference.require(x.rank == 4 and x.dtype is DType.FLOAT32, "expected a float32 [N, C, H, W]")
+    (kh, kw), (sh, sw), (dh, dw) = a["kernel"], a["strides"], a["dilations"]
+    top, left, bottom, right = a["pads"]
+    h = window_extent(x.shape[2], top, bottom, kh, sh, dh)
+    w = window_extent(x.shape[3], left, right, kw, sw, dw)
+    return (TensorType(DType.FLOAT32, (x.shape[0], channels, h, w)),)
+
+
+def _infer_conv(inference: Inference) -> tuple[TensorType, ...]:
+    w = inference.type(1)
+    inference.require(w.rank == 4 and w.shape[1] == inference.type(0).shape[1], "channels differ")
+    return _window_shape(inference, w.shape[0])
+
+
+def _infer_depthwise(inference: Inference) -> tuple[TensorType, ...]:
+    x, w = inference.type(0), inference.type(1)
+    inference.require(w.rank == 4 and w.shape[0] == x.shape[1] and w.shape[1] == 1, "one kernel per channel")
+    return _window_shape(inference, x.shape[1])
+
+
+def _infer_pool(inference: Inference) -> tuple[TensorType, ...]:
+    return _window_shape(inference, inference.type(0).shape[1])
+
+
+def _infer_map(inference: Inference) -> tuple[TensorType, ...]:
+    images = [t for t in inference.inputs if t is not None and t.rank == 4 and t.layout != ROW_MAJOR]
+    inference.require(bool(images), "no operand is a blocked image")
+    inference.require(len({t.shape for t in images}) == 1, "image operands differ in shape")
+    return (TensorType(DType.FLOAT32, images[0].shape),)
+
+
+def _infer_same(inference: Inference) -> tuple[TensorType, ...]:
+    x = inference.type(0)
+    inference.require(x.rank == 4 and x.dtype is DType.FLOAT32, "expected a float32 [N, C, H, W]")
+    return (TensorType(DType.FLOAT32, x.shape),)
+
+
+def _infer_mean(inference: Inference) -> tuple[TensorType, ...]:
+    x = inference.type(0)
+    inference.require(x.rank == 4 and x.dtype is DType.FLOAT32, "expected a float32 [N, C, H, W]")
+    return (TensorType(DType.FLOAT32, (*x.shape[:2], 1, 1)),)
+
+
+def _operands(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Per-channel vectors as [C, 1, 1], so that they broadcast over pixels."""
+    return [a.reshape(-1, 1, 1) if a.ndim == 1 and a.size > 1 else a for a in arrays]
+
+
+def _windows(x: np.ndarray, a: Mapping[str, Any], fill: float) -> np.ndarray:
+    """[N, C, OH, OW, KH, KW] view of a padded image."""
+    top, left, bottom, right = a["pads"]
+    (kh, kw), (sh, sw), (dh, dw) = a["kernel"], a["strides"], a["dilations"]
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
+    view = np.lib.stride_tricks.sliding_window_view(padded, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))
+    return view[:, :, ::sh, ::sw, ::dh, ::dw]
+
+
+def _conv(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    x, w, *operands = (np.asarray(i, np.float64) for i in inputs if i is not None)
+    y = np.einsum("nchwyx,ocyx->nohw", _windows(x, attributes, 0.0), w, optimize=True)
+    return (reference_epilogue(y, _operands(operands), attributes.get("epilogue", ())).astype(np.float32),)
+
+
+def _depthwise(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    x, w, *operands = (np.asarray(i, np.float64) for i in inputs if i is not None)
+    y = np.einsum("nchwyx,cyx->nchw", _windows(x, attributes, 0.0), w[:, 0], optimize=True)
+    return (reference_epilogue(y, _operands(operands), attributes.get("epilogue", ())).astype(np.float32),)
+
+
+def _pool(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    x, *operands = (np.asarray(i, np.float64) for i in inputs if i is not None)
+    if attributes["mode"] == "max":
+        y = _windows(x, attributes, -np.inf).max(axis=(4, 5))
+    elif attributes.get("include_pad"):
+        y = _windows(x, attributes, 0.0).mean(axis=(4, 5))
+    else:
+        inside = _windows(np.ones_like(x), attributes, 0.0).sum(axis=(4, 5))
+        y = _windows(x, attributes, 0.0).sum(axis=(4, 5)) / np.maximum(inside, 1)
+    return (reference_epilogue(y, _operands(operands), attributes.get("epilogue", ())).astype(np.float32),)
+
+
+def _map(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    first, *rest = _operands([np.asarray(i, np.float64) for i in inputs if i is not None])
+    shape = np.broadcast_shapes(*(i.shape for i in (first, *rest)))
+    value = reference_epilogue(np.broadcast_to(first, shape), rest, attributes["program"])
+    return (np.broadcast_to(value, shape).astype(np.float32),)
+
+
+def _copy(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    return (np.asarray(inputs[0]).copy(),)
+
+
+def _mean(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    return (np.asarray(inputs[0], np.float64).mean(axis=(2, 3), keepdims=True).astype(np.float32),)
+
+
+def _contract(name: str, infer: Any, reference: Any, kernel: Any, precision: Precision = Precision()) -> OperationContract:
+    return OperationContract(
+        name=name, infer=infer, reference=reference, kernel=kernel, precision=precision, dtypes=FLOATS,
+        mixes_rows=False, inplace=((0, 0),) if name == "map_blocked" else (),
+    )  # fmt: skip
+
+
+CONTRACTS = (
+    _contract("conv_blocked", _infer_conv, _conv, ConvBlockedKernel(), SUMMED),
+    _contract("depthwise_blocked", _infer_depthwise, _depthwise, DepthwiseKernel(), SUMMED),
+    _contract("pool_blocked", _infer_pool, _pool, PoolBlockedKernel(), Precision(relative=1e-5, absolute=1e-6)),
+    _contract("map_blocked", _infer_map, _map, MapBlockedKernel(), Precision(relative=1e-4, absolute=1e-6)),
+    _contract("block_image", _infer_same, _copy, BlockKernel()),
+    _contract("unblock_image", _infer_same, _copy, UnblockKernel()),
+    _contract("global_mean_blocked", _infer_mean, _mean, GlobalMeanKernel(), SUMMED),
+    OperationContract(
+        name="unblock_view", infer=_infer_same, reference=_copy, kernel=None, is_view=True, dtypes=FLOATS,
+        mixes_rows=False,
+    ),
+)  # fmt: skip
+

@@ -1,0 +1,62 @@
+"""The weight streams of blocked convolutions.
+
+Packed("conv", (o, c, kh, kw, vectors, lanes)): for each panel of `vectors` output blocks: whole input blocks
+[block][kh][kw][lane][panel column], then the input channels that do not fill a block [kh][kw][channel][panel column].
+Packed("conv_planar", same): for row-major inputs, [c][kh][kw][panel column] for each panel.
+Packed("depthwise", (c, kh, kw, lanes)): [block][kh][kw][lane].
+Columns and lanes past the last channel are zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["conv_elements", "depthwise_elements", "pack_conv", "pack_conv_planar", "pack_depthwise"]
+
+
+def conv_elements(parameters: tuple[int, ...]) -> int:
+    """Floats of a `conv` or `conv_planar` stream."""
+    o, c, kh, kw, vectors, lanes = parameters
+    width = vectors * lanes
+    return -(-o // width) * width * c * kh * kw
+
+
+def _panels(weights: np.ndarray, vectors: int, lanes: int) -> np.ndarray:
+    """[panels, width, C, KH, KW], outputs padded with zeros."""
+    o = weights.shape[0]
+    width = vectors * lanes
+    count = -(-o // width)
+    padded = np.zeros((count * width, *weights.shape[1:]), np.float32)
+    padded[:o] = weights
+    return padded.reshape(count, width, *weights.shape[1:])
+
+
+def pack_conv(weights: np.ndarray, vectors: int, lanes: int) -> np.ndarray:
+    """Pack [O, C, KH, KW] weights for blocked inputs."""
+    panels = _panels(weights, vectors, lanes)
+    count, width, c, kh, kw = panels.shape
+    whole = c // lanes
+    head = panels[:, :, : whole * lanes].reshape(count, width, whole, lanes, kh, kw)
+    head = head.transpose(0, 2, 4, 5, 3, 1).reshape(count, -1)
+    tail = panels[:, :, whole * lanes :].transpose(0, 3, 4, 2, 1).reshape(count, -1)
+    return np.ascontiguousarray(np.concatenate([head, tail], axis=1)).reshape(-1)
+
+
+def pack_conv_planar(weights: np.ndarray, vectors: int, lanes: int) -> np.ndarray:
+    """Pack [O, C, KH, KW] weights for row-major inputs."""
+    return np.ascontiguousarray(_panels(weights, vectors, lanes).transpose(0, 2, 3, 4, 1)).reshape(-1)
+
+
+def depthwise_elements(parameters: tuple[int, ...]) -> int:
+    """Floats of a `depthwise` stream."""
+    c, kh, kw, lanes = parameters
+    return -(-c // lanes) * lanes * kh * kw
+
+
+def pack_depthwise(weights: np.ndarray, lanes: int) -> np.ndarray:
+    """Pack [C, 1, KH, KW] weights."""
+    c, _, kh, kw = weights.shape
+    blocks = -(-c // lanes)
+    padded = np.zeros((blocks * lanes, kh, kw), np.float32)
+    padded[:c] = weights[:, 0]
+    return np.ascontiguousarray(padded.reshape(blocks, lanes, kh, kw).transpose(0, 2, 3, 1)).reshape(-1)
