@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["StageProgress"]
+__all__ = ["StageProgress", "counted_progress"]
 
 
 class StageProgress:
@@ -55,3 +57,14 @@ class StageProgress:
             self._status = Console(stderr=True).status(stage)
             self._status.start()
         self._status.update(stage)
+
+
+@contextmanager
+def counted_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error; call what it gives with the number done and the total."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
