@@ -14,6 +14,8 @@ __all__ = ["OperationConflict", "OperationUnknown", "find_operation", "get_opera
 FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.pointwise",
     "plumbline.kernels.reduction",
+    "plumbline.kernels.normalization",
+    "plumbline.kernels.quantization",
     "plumbline.kernels.symbolic",
     "plumbline.kernels.gemm",
     "plumbline.kernels.blocked",
