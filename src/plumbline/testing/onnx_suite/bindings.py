@@ -22,7 +22,7 @@ SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     "Expand": (1,),
     "HammingWindow": (0,),
     "HannWindow": (0,),
-    "Loop": (0,),
+    "Loop": (0, 1),
     "MaxUnpool": (2,),
     "MelWeightMatrix": (0, 1),
     "OneHot": (1,),
@@ -41,7 +41,8 @@ SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
 }
 """Positions of inputs that determine output shapes, by operator. Position 1 of Resize is the region that
 scales apply to; position 2 of DFT is the axis whose extent changes; position 2 of Tile is the axis of its
-opset 1 form; position 0 of Loop is the trip count, the length of scan outputs."""
+opset 1 form; positions 0 and 1 of Loop, trip count and first
+condition, decide the length of scan outputs."""
 
 
 def bindable_inputs(model: onnx.ModelProto) -> frozenset[str]:

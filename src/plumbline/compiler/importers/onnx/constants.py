@@ -45,7 +45,7 @@ def add_initializer(builder: GraphBuilder, record: OnnxTensor, file_identity: st
     """
     dtype = DTYPES.get(record.dtype)
     if dtype is None:
-        raise UnsupportedTensorError(tensor=record.name, reason=f"element type {record.data_type.name} has no native form")
+        raise UnsupportedTensorError(tensor=record.name, data_type=record.data_type.name)
     type_ = TensorType(dtype, record.dims)
     if record.packed_bytes <= INLINE_BYTES:
         array = np.ascontiguousarray(read_array(record)).reshape(record.dims)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,15 @@ from plumbline.compiler.graph.constant import ArrayConstant
 from plumbline.compiler.graph.graph import ExecutionGraph, TensorID
 from plumbline.compiler.importers.limits import ImportLimits
 from plumbline.compiler.importers.onnx.constants import add_initializer
-from plumbline.compiler.importers.onnx.functions import FunctionLibrary
+from plumbline.compiler.importers.onnx.control_flow import CONTROL_FLOW, resolve_control_flow
+from plumbline.compiler.importers.onnx.functions import FunctionLibrary, bind_attributes
 from plumbline.compiler.importers.onnx.node import DTYPES, NodeView
 from plumbline.compiler.importers.onnx.refusals import (
     InputShapeUnknown,
     NodeRefused,
     OperatorUnsupported,
     SymbolUnbounded,
+    needed_for,
 )
 from plumbline.compiler.importers.onnx.registry import Converted, find_converter
 from plumbline.compiler.importers.onnx_wire import (
@@ -29,6 +30,7 @@ from plumbline.compiler.importers.onnx_wire import (
     OnnxGraph,
     OnnxModel,
     OnnxNode,
+    OnnxTensor,
     OnnxValueInfo,
     order_nodes,
     read_model,
@@ -58,7 +60,7 @@ class ImportOptions:
     symbols: Mapping[str, int] = field(default_factory=dict)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
-    limits: ImportLimits = ImportLimits()
+    limits: ImportLimits = field(default_factory=ImportLimits)
     expected_digest: str | None = None
 
 
@@ -92,6 +94,7 @@ class Walk:
         self.builder = builder
         self._model, self._options, self._identity = model, options, file_identity
         self._functions = FunctionLibrary(model.functions)
+        self._nested: dict[int, tuple[OnnxTensor, TensorID]] = {}
         self._depth = 0
 
     def run(self) -> ExecutionGraph:
@@ -112,12 +115,13 @@ class Walk:
             self.builder.output(value.name, tensor)
         return self.builder.build()
 
-    # -- inputs -----------------------------------------------------------------------------------------------
+    # -- inputs --------------------------------------------------------------------------------------------
 
     def _add_input(self, value: OnnxValueInfo) -> TensorID:
         dtype = DTYPES.get(value.elem_type or 0)
         if dtype is None:
-            raise InputShapeUnknown(input=value.name, reason="its type is not a dense tensor of a supported type")
+            reason = "its type is not a dense tensor of a supported type"
+            raise InputShapeUnknown(input=value.name, reason=reason)
         bound = self._options.constants.get(value.name)
         if bound is not None:
             array = np.ascontiguousarray(bound).reshape(np.shape(bound))
@@ -146,9 +150,14 @@ class Walk:
         self.builder.symbol(plain, int(bound))
         return symbol(plain)
 
-    # -- nodes ------------------------------------------------------------------------------------------------
+    # -- nodes ---------------------------------------------------------------------------------------------
 
-    def nodes(self, graph: OnnxGraph | OnnxFunction, scope: dict[str, TensorID | None], opsets: Mapping[str, int]) -> None:
+    def nodes(
+        self,
+        graph: OnnxGraph | OnnxFunction,
+        scope: dict[str, TensorID | None],
+        opsets: Mapping[str, int],
+    ) -> None:
         """Convert nodes in topological order, adding their results to `scope`."""
         for record in order_nodes(graph.nodes, graph.name):
             results = self._convert(record, scope, opsets)
@@ -157,16 +166,25 @@ class Walk:
                     scope[name] = tensor
 
     def subgraph(
-        self, graph: OnnxGraph, outer: Mapping[str, TensorID | None], arguments: Sequence[TensorID | None],
+        self,
+        graph: OnnxGraph,
+        outer: Mapping[str, TensorID | None],
+        arguments: Sequence[TensorID | None],
         opsets: Mapping[str, int],
-    ) -> tuple[TensorID | None, ...]:  # fmt: skip
+    ) -> tuple[TensorID | None, ...]:
         """Inline a nested graph that sees the values of `outer`; its outputs."""
         scope = dict(outer)
         for record in graph.initializers:
-            scope[record.name] = add_initializer(self.builder, record, self._identity)
+            scope[record.name] = self._nested_initializer(record)
         scope.update(zip((v.name for v in graph.inputs), arguments, strict=False))
         self.nodes(graph, scope, opsets)
         return tuple(scope.get(v.name) for v in graph.outputs)
+
+    def _nested_initializer(self, record: OnnxTensor) -> TensorID:
+        """A constant of a nested graph: one, however often the graph is inlined."""
+        if id(record) not in self._nested:
+            self._nested[id(record)] = (record, add_initializer(self.builder, record, self._identity))
+        return self._nested[id(record)][1]
 
     def _convert(
         self, record: OnnxNode, scope: dict[str, TensorID | None], opsets: Mapping[str, int]
@@ -181,16 +199,16 @@ class Walk:
         local = self._functions.find_local(record)
         converter = None if local is not None else find_converter(domain, record.op_type, opset)
         try:
-            if record.op_type in _CONTROL and domain == "":
-                return _CONTROL[record.op_type](self, view, scope, opsets)
+            if record.op_type in CONTROL_FLOW and domain == "":
+                return resolve_control_flow(self, view, scope, opsets)
             if converter is not None:
                 return _as_tuple(converter(view))
             body = local or self._functions.find_standard(record, opset, inputs, self.builder)
             if body is None:
                 raise OperatorUnsupported(
                     node=label, operator=record.op_type, domain=domain, opset=opset,
-                    needed="register a converter and an operation for it",
-                )
+                    needed=needed_for(record.op_type, domain),
+                )  # fmt: skip
             return self._expand(body, view)
         except (ShapeRefused, DTypeRefused, AttributeRefused) as error:
             raise NodeRefused(
@@ -204,34 +222,13 @@ class Walk:
         scope: dict[str, TensorID | None] = dict(
             zip(body.inputs, (*view.inputs, *[None] * len(body.inputs)), strict=False)
         )
-        given = {a.name: a for a in view.record.attributes}
-        defaults = {a.name: a for a in body.attribute_defaults}
-        nodes = tuple(bind_attributes(node, {**defaults, **given}) for node in body.nodes)
+        opsets = {**self._model.opset_imports, **body.opset_imports}
         self._depth += 1
         try:
-            self.nodes(replace(body, nodes=nodes), scope, {**dict(self._model.opset_imports), **dict(body.opset_imports)})
+            self.nodes(bind_attributes(body, view.record.attributes), scope, opsets)
         finally:
             self._depth -= 1
         return [scope.get(name) for name in body.outputs]
-
-
-def bind_attributes(node: OnnxNode, given: Mapping[str, Any]) -> OnnxNode:
-    """A node of a function body with references to the caller's attributes replaced; unbound ones are dropped."""
-    bound = []
-    for attribute in node.attributes:
-        if not attribute.ref_attr_name:
-            bound.append(_bind_nested(attribute, given))
-        elif attribute.ref_attr_name in given:
-            source = given[attribute.ref_attr_name]
-            bound.append(replace(source, name=attribute.name))
-    return replace(node, attributes=tuple(bound))
-
-
-def _bind_nested(attribute: Any, given: Mapping[str, Any]) -> Any:
-    if not isinstance(attribute.value, OnnxGraph):
-        return attribute
-    graph = attribute.value
-    return replace(attribute, value=replace(graph, nodes=tuple(bind_attributes(n, given) for n in graph.nodes)))
 
 
 def _as_tuple(converted: Converted) -> Sequence[TensorID | None]:
@@ -243,16 +240,3 @@ def _identifier(name: str) -> str:
     plain = re.sub(r"\W", "_", name)
     return plain if plain and not plain[0].isdigit() else f"d_{plain}"
 
-
-def _if(
-    walk: Walk, view: NodeView, scope: dict[str, TensorID | None], opsets: Mapping[str, int]
-) -> Sequence[TensorID | None]:
-    """A branch whose condition is known at build is inlined."""
-    known = view.builder.find_value(view.input(0))
-    if known is None:
-        view.refuse_data_dependent("the condition of a branch must be known at build")
-    branch = view.graph("then_branch" if bool(known.ravel()[0]) else "else_branch")
-    return walk.subgraph(branch, scope, (), opsets)
-
-
-_CONTROL = {"If": _if}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import onnx
 from onnx import defs, helper
@@ -10,17 +12,16 @@ from onnx import defs, helper
 from plumbline.compiler.graph.builder import GraphBuilder
 from plumbline.compiler.graph.graph import TensorID
 from plumbline.compiler.importers.onnx.node import DTYPES
+from plumbline.compiler.importers.onnx.protobuf_form import node_proto
 from plumbline.compiler.importers.onnx_wire import (
-    AttributeKind,
+    OnnxAttribute,
     OnnxFunction,
     OnnxGraph,
     OnnxNode,
-    OnnxTensor,
-    read_array,
     read_model,
 )
 
-__all__ = ["FunctionLibrary"]
+__all__ = ["FunctionLibrary", "bind_attributes"]
 
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -40,7 +41,7 @@ class FunctionLibrary:
     ) -> OnnxFunction | None:
         """The body that the standard defines for a node, or None."""
         try:
-            schema = defs.get_schema(record.op_type, opset, record.domain)
+            schema: Any = defs.get_schema(record.op_type, opset, record.domain)
         except defs.SchemaError:
             return None
         proto = None
@@ -51,15 +52,36 @@ class FunctionLibrary:
         return None if proto is None else _read_function(proto, opset)
 
 
+def bind_attributes(body: OnnxFunction, given: Sequence[OnnxAttribute]) -> OnnxFunction:
+    """A body whose references to attributes of the caller are replaced by values; unbound ones go."""
+    values = {a.name: a for a in (*body.attribute_defaults, *given)}
+    return replace(body, nodes=tuple(_bind_node(node, values) for node in body.nodes))
+
+
+def _bind_node(node: OnnxNode, values: Mapping[str, OnnxAttribute]) -> OnnxNode:
+    bound = []
+    for attribute in node.attributes:
+        if not attribute.ref_attr_name:
+            bound.append(_bind_nested(attribute, values))
+        elif attribute.ref_attr_name in values:
+            bound.append(replace(values[attribute.ref_attr_name], name=attribute.name))
+    return replace(node, attributes=tuple(bound))
+
+
+def _bind_nested(attribute: OnnxAttribute, values: Mapping[str, OnnxAttribute]) -> OnnxAttribute:
+    if not isinstance(attribute.value, OnnxGraph):
+        return attribute
+    graph = attribute.value
+    return replace(
+        attribute, value=replace(graph, nodes=tuple(_bind_node(node, values) for node in graph.nodes))
+    )
+
+
 def _context_dependent(
-    schema: defs.OpSchema, record: OnnxNode, inputs: Sequence[TensorID | None], builder: GraphBuilder
+    schema: Any, record: OnnxNode, inputs: Sequence[TensorID | None], builder: GraphBuilder
 ) -> onnx.FunctionProto | None:
-    node = helper.make_node(
-        record.op_type, list(record.inputs), list(record.outputs), domain=record.domain,
-        **{a.name: _attribute_value(a.value, a.type) for a in record.attributes},
-    )  # fmt: skip
     types = [_type_proto(t, builder) for t in inputs]
-    text = schema.get_context_dependent_function(node.SerializeToString(), types)
+    text = schema.get_context_dependent_function(node_proto(record).SerializeToString(), types)
     if not text:
         return None
     proto = onnx.FunctionProto()
@@ -67,18 +89,9 @@ def _context_dependent(
     return proto
 
 
-def _attribute_value(value: object, kind: AttributeKind) -> object:
-    if isinstance(value, OnnxTensor):
-        array = read_array(value)
-        return helper.make_tensor(value.name, value.dtype, list(value.dims), array.tobytes(), raw=True)
-    if isinstance(value, OnnxGraph):
-        raise TypeError("a standard function takes no graph")
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _type_proto(tensor: TensorID | None, builder: GraphBuilder) -> bytes:
     if tensor is None:
-        return onnx.TypeProto().SerializeToString()
+        return bytes(onnx.TypeProto().SerializeToString())
     type_ = builder.type_of(tensor)
     shape = [d if isinstance(d, int) else None for d in type_.shape]
     return bytes(helper.make_tensor_type_proto(_CODES[type_.dtype], shape).SerializeToString())

@@ -74,18 +74,6 @@ def compress(node: NodeView) -> Converted:
     return node.add1("gather", [tensor, node.constant(chosen.astype(np.int64))], {"axis": axis})
 
 
-@converts("NonZero", since=9)
-def non_zero(node: NodeView) -> Converted:
-    """Refused: as many columns as there are non-zero elements."""
-    node.refuse_data_dependent("the number of non-zero elements decides the shape")
-
-
-@converts("Unique", since=11)
-def unique(node: NodeView) -> Converted:
-    """Refused: as many elements as there are distinct ones."""
-    node.refuse_data_dependent("the number of distinct elements decides the shape")
-
-
 @converts("ArrayFeatureExtractor", domain="ai.onnx.ml")
 def array_feature_extractor(node: NodeView) -> Converted:
     """Pick columns of the last axis; vectors give one row."""

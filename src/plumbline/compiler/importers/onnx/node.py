@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,11 @@ from plumbline.contracts.dims import Dim
 from plumbline.contracts.tensors import DType, TensorType
 
 __all__ = ["DTYPES", "NodeView"]
+
+Int: TypeAlias = int
+Float: TypeAlias = float
+Kind: TypeAlias = type
+# The types under other names, for signatures inside `NodeView`, whose methods are called like them.
 
 DTYPES: Mapping[int, DType] = {
     1: DType.FLOAT32, 2: DType.UINT8, 3: DType.INT8, 4: DType.UINT16, 5: DType.INT16, 6: DType.INT32,
@@ -28,7 +33,7 @@ class NodeView:
     """One node with its operands resolved. All `add` calls go to the graph under construction."""
 
     def __init__(
-        self, record: OnnxNode, label: str, opset: int, inputs: tuple[TensorID | None, ...],
+        self, record: OnnxNode, label: str, opset: Int, inputs: tuple[TensorID | None, ...],
         builder: GraphBuilder, attributes: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self.record, self.name, self.opset = record, label, opset
@@ -40,17 +45,17 @@ class NodeView:
         return self.record.op_type
 
     @property
-    def output_count(self) -> int:
+    def output_count(self) -> Int:
         """Number of declared outputs, omitted ones included."""
         return len(self.record.outputs)
 
-    def wants(self, output: int) -> bool:
+    def wants(self, output: Int) -> bool:
         """Whether an output is named, so that somebody may read it."""
         return output < len(self.record.outputs) and self.record.outputs[output] != ""
 
-    # -- operands ---------------------------------------------------------------------------------------------
+    # -- operands ------------------------------------------------------------------------------------------
 
-    def input(self, position: int) -> TensorID:
+    def input(self, position: Int) -> TensorID:
         """A required operand.
 
         Raises:
@@ -61,23 +66,23 @@ class NodeView:
             self.refuse(f"input {position} is missing")
         return tensor
 
-    def optional(self, position: int) -> TensorID | None:
+    def optional(self, position: Int) -> TensorID | None:
         """An operand that may be absent."""
         return self.inputs[position] if position < len(self.inputs) else None
 
-    def type(self, position: int) -> TensorType:
+    def type(self, position: Int) -> TensorType:
         """Type of a required operand."""
         return self.builder.type_of(self.input(position))
 
-    def shape(self, position: int) -> tuple[Dim, ...]:
+    def shape(self, position: Int) -> tuple[Dim, ...]:
         """Shape of a required operand."""
         return self.type(position).shape
 
-    def rank(self, position: int) -> int:
+    def rank(self, position: Int) -> Int:
         """Rank of a required operand."""
         return self.type(position).rank
 
-    def dims(self, position: int) -> tuple[Dim, ...]:
+    def dims(self, position: Int) -> tuple[Dim, ...]:
         """Values of an integer operand that are known at build, flattened: integers or dimensions.
 
         Raises:
@@ -88,11 +93,11 @@ class NodeView:
             self.refuse_data_dependent(f"input {position} decides a shape")
         return tuple(value.ravel())
 
-    def optional_dims(self, position: int) -> tuple[Dim, ...] | None:
+    def optional_dims(self, position: Int) -> tuple[Dim, ...] | None:
         """`dims` of an operand that may be absent."""
         return None if self.optional(position) is None else self.dims(position)
 
-    def integers(self, position: int) -> tuple[int, ...]:
+    def integers(self, position: Int) -> tuple[Int, ...]:
         """Like `dims`, and every value a plain integer.
 
         Raises:
@@ -103,7 +108,7 @@ class NodeView:
             self.refuse_data_dependent(f"input {position} must be plain integers")
         return tuple(int(v) for v in values if isinstance(v, int))
 
-    def numbers(self, position: int) -> np.ndarray:
+    def numbers(self, position: Int) -> np.ndarray:
         """A constant operand as an array.
 
         Raises:
@@ -114,22 +119,22 @@ class NodeView:
             self.refuse_data_dependent(f"input {position} must be constant")
         return array
 
-    def find_numbers(self, position: int) -> np.ndarray | None:
+    def find_numbers(self, position: Int) -> np.ndarray | None:
         """A constant operand as an array; None where it is absent or not constant."""
         tensor = self.optional(position)
         return None if tensor is None else self.builder.find_constant(tensor)
 
-    # -- attributes -------------------------------------------------------------------------------------------
+    # -- attributes ----------------------------------------------------------------------------------------
 
     def has(self, name: str) -> bool:
         """Whether an attribute is present."""
         return name in self._attributes
 
-    def int(self, name: str, default: int | None = None) -> int:
+    def int(self, name: str, default: Int | None = None) -> Int:
         """An integer attribute."""
         return int(self._attribute(name, default, int))
 
-    def float(self, name: str, default: float | None = None) -> float:
+    def float(self, name: str, default: Float | None = None) -> Float:
         """A float attribute."""
         return float(self._attribute(name, default, (int, float)))
 
@@ -137,17 +142,20 @@ class NodeView:
         """A string attribute."""
         return str(self._attribute(name, default, str))
 
-    def ints(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
+    def ints(self, name: str, default: Sequence[Int] | None = None) -> tuple[Int, ...]:
         """A list of integers."""
-        return tuple(self._attribute(name, default, (tuple, list)))
+        found: tuple[Int, ...] = self._list(name, default, (int,))
+        return found
 
-    def floats(self, name: str, default: Sequence[float] | None = None) -> tuple[float, ...]:
+    def floats(self, name: str, default: Sequence[Float] | None = None) -> tuple[Float, ...]:
         """A list of floats."""
-        return tuple(self._attribute(name, default, (tuple, list)))
+        found: tuple[Float, ...] = self._list(name, default, (int, float))
+        return found
 
     def strings(self, name: str, default: Sequence[str] | None = None) -> tuple[str, ...]:
         """A list of strings."""
-        return tuple(self._attribute(name, default, (tuple, list)))
+        found: tuple[str, ...] = self._list(name, default, (str,))
+        return found
 
     def array(self, name: str) -> np.ndarray:
         """A tensor attribute as an array."""
@@ -163,7 +171,7 @@ class NodeView:
         found: OnnxGraph = self._attribute(name, None, OnnxGraph)
         return found
 
-    def dtype(self, code: int) -> DType:
+    def dtype(self, code: Int) -> DType:
         """Element type of a type code.
 
         Raises:
@@ -173,7 +181,13 @@ class NodeView:
             self.refuse(f"element type code {code} is not supported")
         return DTYPES[code]
 
-    def _attribute(self, name: str, default: Any, kind: type | tuple[type, ...]) -> Any:
+    def _list(self, name: str, default: Any, kinds: tuple[Kind, ...]) -> Any:
+        items = tuple(self._attribute(name, default, (tuple, list)))
+        if not all(isinstance(item, kinds) for item in items):
+            self.refuse(f"attribute {name} has another kind of value")
+        return items
+
+    def _attribute(self, name: str, default: Any, kind: Kind | tuple[Kind, ...]) -> Any:
         value = self._attributes.get(name, default)
         if value is None:
             self.refuse(f"attribute {name} is missing")
@@ -183,7 +197,7 @@ class NodeView:
             self.refuse(f"attribute {name} has another kind of value")
         return value
 
-    # -- making -----------------------------------------------------------------------------------------------
+    # -- making --------------------------------------------------------------------------------------------
 
     def add(
         self, operation: str, inputs: Sequence[TensorID | None], attributes: Mapping[str, Any] | None = None
@@ -204,9 +218,10 @@ class NodeView:
         from plumbline.compiler.graph.constant import ArrayConstant
 
         dense = np.ascontiguousarray(array).reshape(np.shape(array))
-        return self.builder.stored_constant(ArrayConstant(dense), TensorType(dtype, dense.shape), f"{self.name}/constant")
+        type_ = TensorType(dtype, dense.shape)
+        return self.builder.stored_constant(ArrayConstant(dense), type_, f"{self.name}/constant")
 
-    def scalar(self, value: float | int | bool, dtype: DType) -> TensorID:
+    def scalar(self, value: Float | Int | bool, dtype: DType) -> TensorID:
         """A scalar constant of an element type."""
         if dtype is DType.BFLOAT16:
             bits = np.array(value, np.float32).view(np.uint32)

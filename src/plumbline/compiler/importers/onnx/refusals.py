@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from plumbline.errors import ValidationError
 
-__all__ = ["DataDependentShape", "InputShapeUnknown", "NodeRefused", "OperatorUnsupported", "SymbolUnbounded"]
+__all__ = [
+    "DataDependentShape",
+    "InputShapeUnknown",
+    "NodeRefused",
+    "OperatorUnsupported",
+    "SymbolUnbounded",
+    "needed_for",
+]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -15,7 +23,9 @@ class OperatorUnsupported(ValidationError):
 
     code = "validation.onnx.operator"
     owner = "compiler.importers"
-    template = "node {node!r}: operator {operator} (domain {domain!r}, opset {opset}) is not supported; {needed}"
+    template = (
+        "node {node!r}: operator {operator} (domain {domain!r}, opset {opset}) is not supported; {needed}"
+    )
 
     node: str
     operator: str
@@ -62,7 +72,9 @@ class SymbolUnbounded(ValidationError):
 
     code = "validation.symbol_unbounded"
     owner = "compiler.importers"
-    template = "input {input!r}, axis {axis}: symbol {symbol!r} needs a bound, for example --symbol {symbol}=8"
+    template = (
+        "input {input!r}, axis {axis}: symbol {symbol!r} needs a bound, for example --symbol {symbol}=8"
+    )
 
     input: str
     axis: int
@@ -79,3 +91,32 @@ class InputShapeUnknown(ValidationError):
 
     input: str
     reason: str
+
+
+_FAMILIES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r".*Sequence.*"),
+        "values that are sequences of tensors; give the tensors as inputs and outputs of their own",
+    ),
+    (
+        re.compile(r"Optional.*"),
+        "values that may be absent; give the tensor, or leave the optional input out",
+    ),
+    (
+        re.compile(r"String.*|RegexFullMatch|LabelEncoder|CategoryMapper|DictVectorizer|CastMap|ZipMap"),
+        "values that are strings or maps; prepare text outside of the model",
+    ),
+    (
+        re.compile(r"Random.*|Bernoulli|Multinomial"),
+        "random numbers inside a graph; draw them outside and give them as an input",
+    ),
+)
+"""What operators that no static graph of dense tensors can hold would need."""
+
+
+def needed_for(operator: str, domain: str) -> str:
+    """What would be needed to support an operator."""
+    for pattern, needed in _FAMILIES:
+        if domain in ("", "ai.onnx", "ai.onnx.ml") and pattern.fullmatch(operator):
+            return f"it needs {needed}"
+    return "register an operation with native code and a converter for it"

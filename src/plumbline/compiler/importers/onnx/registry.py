@@ -18,6 +18,7 @@ Converter = Callable[["NodeView"], Converted]
 
 FAMILIES: tuple[str, ...] = (
     "structure",
+    "data_dependent",
     "pointwise",
     "reduction",
     "normalization",

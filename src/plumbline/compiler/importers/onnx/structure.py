@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from plumbline.compiler.importers.onnx.node import NodeView
 from plumbline.compiler.importers.onnx.constants import add_initializer
+from plumbline.compiler.importers.onnx.node import NodeView
 from plumbline.compiler.importers.onnx.registry import Converted, converts
 from plumbline.contracts.dims import product
 from plumbline.contracts.tensors import DType
