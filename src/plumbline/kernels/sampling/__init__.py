@@ -1,7 +1,13 @@
-"""Reading images between their pixels: resizing, sampling by a grid, regions of interest, deformable windows."""
+"""Reading images between their pixels: resizing, grids of coordinates, regions, deformable windows."""
 
-from plumbline.kernels.sampling import resize
+from plumbline.kernels.sampling import deformable, grid, regions, resize, unpooling
 
 __all__ = ["CONTRACTS"]
 
-CONTRACTS = (*resize.CONTRACTS,)
+CONTRACTS = (
+    *resize.CONTRACTS,
+    *grid.CONTRACTS,
+    *regions.CONTRACTS,
+    *unpooling.CONTRACTS,
+    *deformable.CONTRACTS,
+)

@@ -1,13 +1,14 @@
 """Where each output coordinate of a resized axis looks in the input, and with which weights.
 
-Static axes become tables of the compiled module; axes with symbolic extents compute the same numbers at run time.
+Static axes become tables of the compiled module; axes with symbolic extents compute the same numbers at run
+time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Pointer, Value
 
-__all__ = ["AxisRule", "ComputedTaps", "Tap", "TableTaps", "Taps", "tap_table"]
+__all__ = ["AxisRule", "ComputedTaps", "TableTaps", "Tap", "Taps", "tap_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ def source_coordinates(rule: AxisRule, extent: int, length: int) -> np.ndarray:
     """Input coordinate of each output position, float64."""
     scale = length / extent if rule.scale is None else rule.scale
     real_length = scale * extent
-    x = np.arange(length, dtype=np.float64)
+    x: np.ndarray = np.arange(length, dtype=np.float64)
     match rule.coordinates:
         case "align_corners":
             return x * 0.0 if real_length == 1 else x * (extent - 1) / (real_length - 1)
@@ -86,7 +87,7 @@ def tap_table(rule: AxisRule, extent: int, length: int) -> tuple[np.ndarray, np.
     """Indices and weights `[length, taps]`; index -1 in the first tap marks a coordinate to extrapolate."""
     x = source_coordinates(rule, extent, length)
     if rule.mode == "nearest":
-        rounding = {
+        rounding: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             "floor": np.floor, "ceil": np.ceil, "round_prefer_floor": lambda v: np.ceil(v - 0.5),
             "round_prefer_ceil": lambda v: np.floor(v + 0.5),
         }  # fmt: skip
@@ -115,7 +116,7 @@ def _filter_scale(rule: AxisRule) -> float:
 def _filter(rule: AxisRule, distance: np.ndarray) -> np.ndarray:
     d = np.abs(distance)
     if rule.mode == "linear":
-        return np.clip(1.0 - d, 0.0, 1.0)
+        return np.asarray(np.clip(1.0 - d, 0.0, 1.0))
     a = rule.cubic_a
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a

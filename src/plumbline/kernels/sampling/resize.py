@@ -42,8 +42,8 @@ _UNROLLED_TAPS = 4
 
 
 def _infer(inference: Inference) -> tuple[TensorType, ...]:
-    """Attributes: `shape` (the whole output), `scales` (for each axis a float, or None for the quotient of the
-    extents), `mode`, `coordinates`, `nearest`, `cubic_a`, `exclude_outside`, `antialias`, `extrapolation`, and
+    """Attributes: `shape` (the whole output), `scales` (for each axis a float, or None for the quotient of
+    the extents), `mode`, `coordinates`, `nearest`, `cubic_a`, `exclude_outside`, `antialias`, `extrapolation` and
     `roi` (starts, then ends, for each axis; () where unused).
     """
     source, attributes = inference.type(0), inference.attributes
@@ -88,7 +88,8 @@ def resized_axes(signature: StepSignature) -> dict[int, AxisRule]:
         rules[axis] = AxisRule(
             mode=attributes["mode"], coordinates=attributes["coordinates"], nearest=attributes["nearest"],
             cubic_a=float(attributes["cubic_a"]), exclude_outside=bool(attributes["exclude_outside"]),
-            antialias=bool(attributes["antialias"]) and scale is not None and scale < 1.0, scale=scale, roi=window,
+            antialias=bool(attributes["antialias"]) and scale is not None and scale < 1.0,
+            scale=scale, roi=window,
         )  # fmt: skip
     return rules
 
@@ -97,7 +98,7 @@ def _wide(dtype: DType) -> DType:
     """Where sums are taken: float32 holds values of up to 16 bits exactly."""
     return (
         DType.FLOAT64
-        if dtype is DType.FLOAT64 or dtype.is_integer and dtype.size_bytes > 2
+        if dtype is DType.FLOAT64 or (dtype.is_integer and dtype.size_bytes > 2)
         else DType.FLOAT32
     )
 
@@ -150,10 +151,10 @@ class _Emitter:
 
     def _taps(self, axis: int, rule: AxisRule) -> Taps:
         extent, length = self.source.shape[axis], self.output.shape[axis]
-        if isinstance(extent, int) and isinstance(length, int):
-            if rule.antialias or length * rule.taps <= _LARGEST_TABLE:
-                indices, weights = tap_table(rule, extent, length)
-                return TableTaps(self.b, indices, weights, self.wide)
+        static = isinstance(extent, int) and isinstance(length, int)
+        if static and (rule.antialias or int(str(length)) * rule.taps <= _LARGEST_TABLE):
+            indices, weights = tap_table(rule, int(str(extent)), int(str(length)))
+            return TableTaps(self.b, indices, weights, self.wide)
         return ComputedTaps(self.b, rule, extent, length, self.wide)
 
     def emit(self) -> None:
