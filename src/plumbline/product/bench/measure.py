@@ -1,0 +1,83 @@
+"""Engines take turns in blocks of about 0.2 s, until each has enough quiet blocks or the rounds are over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from plumbline.product.bench.blocks import Block, is_quiet
+from plumbline.product.bench.processor_time import foreign_cores, read_processor_time
+
+__all__ = ["BlockOptions", "measure_block", "measure_engines"]
+
+GROUP_S = 0.0005
+"""Runs are timed in groups of about this length, so that reading the clock costs little."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockOptions:
+    """How to measure.
+
+    Attributes:
+        wanted: quiet blocks that each engine should have.
+        rounds: most blocks of each engine.
+        block_s: length of a block.
+        settle_s: pause before a block, in which threads of the engine before it stop spinning.
+        children: processes whose time counts as our own.
+    """
+
+    wanted: int = 5
+    rounds: int = 12
+    block_s: float = 0.2
+    settle_s: float = 0.02
+    children: tuple[int, ...] = ()
+
+
+def measure_engines(runs: Mapping[str, Callable[[], None]], options: BlockOptions) -> dict[str, list[Block]]:
+    """Blocks of each engine. Every round starts with another engine."""
+    blocks: dict[str, list[Block]] = {name: [] for name in runs}
+    names = list(runs)
+    for number in range(options.rounds):
+        for name in _rotated(names, number):
+            blocks[name].append(measure_block(runs[name], options))
+        if all(sum(map(is_quiet, found)) >= options.wanted for found in blocks.values()):
+            break
+    return blocks
+
+
+def measure_block(run: Callable[[], None], options: BlockOptions) -> Block:
+    """One block: settle, warm up, then time groups of runs."""
+    time.sleep(options.settle_s)
+    group = _group_size(run)
+    before = read_processor_time(options.children)
+    spent = _timed_groups(run, group, options.block_s)
+    after = read_processor_time(options.children)
+    return Block(seconds=tuple(spent), foreign_cores=foreign_cores(before, after))
+
+
+def _group_size(run: Callable[[], None]) -> int:
+    """Runs that take about `GROUP_S`, after a warm-up of three."""
+    for _ in range(3):
+        run()
+    began = time.perf_counter()
+    run()
+    return max(1, int(GROUP_S / max(time.perf_counter() - began, 1e-7)))
+
+
+def _timed_groups(run: Callable[[], None], group: int, block_s: float) -> list[float]:
+    spent: list[float] = []
+    end = time.perf_counter() + block_s
+    while True:
+        began = time.perf_counter()
+        for _ in range(group):
+            run()
+        now = time.perf_counter()
+        spent.append((now - began) / group)
+        if now >= end and len(spent) >= 3:
+            return spent
+
+
+def _rotated(names: Sequence[str], by: int) -> list[str]:
+    start = by % len(names)
+    return [*names[start:], *names[:start]]
