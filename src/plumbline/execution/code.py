@@ -63,4 +63,5 @@ def lane_code(library: CodeLibrary) -> LaneCode:
         launch=library.address("plumb_launch"),
         stop=library.address("plumb_stop"),
         quiesce=library.address("plumb_quiesce"),
+        library=library,
     )

@@ -6,8 +6,14 @@ from collections.abc import Callable
 
 from plumbline.compiler.graph.graph import ExecutionGraph
 from plumbline.compiler.graph.verify import verify
+from plumbline.compiler.passes.assign_halos import assign_halos
 from plumbline.compiler.passes.copy_shared_outputs import copy_shared_outputs
+from plumbline.compiler.passes.fold_channel_scales import fold_channel_scales
 from plumbline.compiler.passes.fold_constants import fold_constants
+from plumbline.compiler.passes.fuse_epilogues import fuse_epilogues
+from plumbline.compiler.passes.fuse_maps import fuse_maps
+from plumbline.compiler.passes.lay_out_images import lay_out_images
+from plumbline.compiler.passes.pack_matrix_products import pack_matrix_products
 from plumbline.compiler.passes.report import PassReport
 from plumbline.kernels.emit.target import TargetDescription
 
@@ -17,6 +23,12 @@ GraphPass = Callable[[ExecutionGraph, TargetDescription, PassReport], ExecutionG
 
 PASSES: tuple[GraphPass, ...] = (
     fold_constants,
+    fold_channel_scales,
+    lay_out_images,
+    pack_matrix_products,
+    fuse_maps,
+    fuse_epilogues,
+    assign_halos,
     copy_shared_outputs,
 )
 

@@ -31,6 +31,10 @@ from plumbline.kernels.registry import get_operation
 __all__ = ["ProgramPlan", "plan_program"]
 
 
+CONCATENATIONS = frozenset({"concat", "concat_blocked"})
+"""Operations whose parts may be written in place; both have an attribute `axis`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramPlan:
     """A planned program with everything that was decided on the way."""
@@ -200,7 +204,7 @@ def _declarations(graph: ExecutionGraph, nodes: Sequence[OperatorNode]) -> list[
             declared.append(ViewOf(value=node.outputs[0], base=node.inputs[0]))
             continue
         declared += _in_place_wishes(node, contract, graph)
-        if node.operation == "concat":
+        if node.operation in CONCATENATIONS:
             declared += _concat_wishes(node, graph)
     return declared
 
@@ -267,7 +271,7 @@ def _state_offsets(graph: ExecutionGraph) -> dict[TensorID, int]:
 
 def _is_written_in_place(node: OperatorNode, placed: set[Declaration]) -> bool:
     """Whether every operand of a concatenation was written into its part, so that no step is needed."""
-    if node.operation != "concat":
+    if node.operation not in CONCATENATIONS:
         return False
     written = {d.value for d in placed if isinstance(d, PlacedIn) and d.base == node.outputs[0]}
     return all(t in written for t in node.inputs)
@@ -307,7 +311,7 @@ def _step(
     """One step. Parts of a concatenation that were written in place are dropped from its operands."""
     inputs = tuple(None if t is None else locate(t) for t in node.inputs)
     attributes = dict(node.attributes)
-    if node.operation == "concat":
+    if node.operation in CONCATENATIONS:
         base = node.outputs[0]
         written = {d.value for d in placed if isinstance(d, PlacedIn) and d.base == base}
         attributes["placed"] = tuple(i for i, t in enumerate(node.inputs) if t in written)

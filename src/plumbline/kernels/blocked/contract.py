@@ -13,7 +13,13 @@ import numpy as np
 from plumbline.contracts.dims import Dim, floordiv
 from plumbline.contracts.tensors import ROW_MAJOR, DType, TensorType
 from plumbline.kernels.blocked.convolution import ConvBlockedKernel
-from plumbline.kernels.blocked.map import BlockKernel, GlobalMeanKernel, MapBlockedKernel, UnblockKernel
+from plumbline.kernels.blocked.map import (
+    BlockKernel,
+    ConcatBlockedKernel,
+    GlobalMeanKernel,
+    MapBlockedKernel,
+    UnblockKernel,
+)
 from plumbline.kernels.blocked.window import DepthwiseKernel, PoolBlockedKernel
 from plumbline.kernels.contract import Inference, OperationContract, Precision
 from plumbline.kernels.gemm.contract import reference_epilogue
@@ -58,8 +64,26 @@ def _infer_pool(inference: Inference) -> tuple[TensorType, ...]:
 def _infer_map(inference: Inference) -> tuple[TensorType, ...]:
     images = [t for t in inference.inputs if t is not None and t.rank == 4 and t.layout != ROW_MAJOR]
     inference.require(bool(images), "no operand is a blocked image")
-    inference.require(len({t.shape for t in images}) == 1, "image operands differ in shape")
-    return (TensorType(DType.FLOAT32, images[0].shape),)
+    full = next((t.shape for t in images if t.shape[2:] != (1, 1)), images[0].shape)
+    fits = all(t.shape in (full, (*full[:2], 1, 1)) for t in images)
+    inference.require(fits, "image operands differ in shape")
+    return (TensorType(DType.FLOAT32, full),)
+
+
+def _infer_concat(inference: Inference) -> tuple[TensorType, ...]:
+    types = [inference.type(i) for i in range(len(inference.inputs))]
+    first = types[0].shape
+    inference.require(
+        all(t.rank == 4 and (t.shape[0], *t.shape[2:]) == (first[0], *first[2:]) for t in types), "images differ"
+    )
+    channels: Dim = 0
+    for type_ in types:
+        channels = channels + type_.shape[1]
+    return (TensorType(DType.FLOAT32, (first[0], channels, *first[2:])),)
+
+
+def _concat(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    return (np.concatenate([np.asarray(i) for i in inputs if i is not None], axis=1),)
 
 
 def _infer_same(inference: Inference) -> tuple[TensorType, ...]:
@@ -139,6 +163,7 @@ CONTRACTS = (
     _contract("depthwise_blocked", _infer_depthwise, _depthwise, DepthwiseKernel(), SUMMED),
     _contract("pool_blocked", _infer_pool, _pool, PoolBlockedKernel(), Precision(relative=1e-5, absolute=1e-6)),
     _contract("map_blocked", _infer_map, _map, MapBlockedKernel(), Precision(relative=1e-4, absolute=1e-6)),
+    _contract("concat_blocked", _infer_concat, _concat, ConcatBlockedKernel()),
     _contract("block_image", _infer_same, _copy, BlockKernel()),
     _contract("unblock_image", _infer_same, _copy, UnblockKernel()),
     _contract("global_mean_blocked", _infer_mean, _mean, GlobalMeanKernel(), SUMMED),

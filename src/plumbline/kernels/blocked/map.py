@@ -13,7 +13,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef
 from plumbline.kernels.pointwise.expression import cost_of, emit_program
 
-__all__ = ["BlockKernel", "GlobalMeanKernel", "MapBlockedKernel", "UnblockKernel"]
+__all__ = ["BlockKernel", "ConcatBlockedKernel", "GlobalMeanKernel", "MapBlockedKernel", "UnblockKernel"]
 
 FLOAT = DType.FLOAT32
 
@@ -46,7 +46,7 @@ class MapBlockedKernel:
             starts = [
                 None if x is None else x.plane(b, image, block) + row * x.row_stride for _, x, _ in operands
             ]
-            fixed = [_channel(call, o, block) for o in operands]
+            fixed = [_channel(call, o, y, image, block) for o in operands]
             plane = y.plane(b, image, block)
             start = plane + row * y.row_stride
             with b.range(0, y.width) as column:
@@ -68,11 +68,15 @@ def _operand(call: KernelCall, position: int) -> tuple[Pointer, BlockedImage | N
     return pointer, BlockedImage.of(pointer, type_, call.signature.operation), False
 
 
-def _channel(call: KernelCall, operand: tuple[Pointer, BlockedImage | None, bool], block: Value) -> Value | None:
+def _channel(
+    call: KernelCall, operand: tuple[Pointer, BlockedImage | None, bool], y: BlockedImage, number: Value, block: Value
+) -> Value | None:
+    """An operand that is the same for all pixels of a block, read once; None for one that is not."""
     pointer, image, is_number = operand
     b, lanes = call.builder, call.target.float_lanes
     if image is not None:
-        return None
+        spread = (image.height, image.width) == (1, 1) != (y.height, y.width)
+        return b.load(pointer, FLOAT, image.plane(b, number, block), lanes=lanes) if spread else None
     if is_number:
         return b.splat(b.load(pointer, FLOAT), lanes)
     return b.load(pointer, FLOAT, block * lanes, lanes=lanes)
@@ -199,3 +203,34 @@ class GlobalMeanKernel:
             target = y.plane(b, image, block)
             b.store(mean, y.pointer, target)
             y.zero_halo(b, target, 0, 1)
+
+
+class ConcatBlockedKernel:
+    """Channel blocks one after another. Parts named in attribute `placed` were written in place already."""
+
+    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
+        """One unit is an image."""
+        c, h, w = static_extents(signature.outputs[0], "concat_blocked")
+        return Work(units=images(signature), unit_cost=2.0 * c * h * w / target.float_lanes)
+
+    def emit(self, call: KernelCall) -> None:
+        """Copy whole planes, halo included; every part has the halo of the result."""
+        b, y = call.builder, image_output(call)
+        placed = frozenset(call.attributes.get("placed", ()))
+        with b.range(call.begin, call.end) as image:
+            first = 0
+            for position in range(len(call.signature.inputs)):
+                x = image_input(call, position)
+                if position not in placed:
+                    self._copy(call, x, y, b.index(image), first)
+                first += x.blocks
+
+    def _copy(self, call: KernelCall, x: BlockedImage, y: BlockedImage, image: Value, first: int) -> None:
+        if x.halo != y.halo:
+            raise ShapeRefused(operation="concat_blocked", reason="a part has another halo than the whole")
+        b = call.builder
+        source = image * x.image_stride
+        target = image * y.image_stride + first * y.plane_stride
+        with b.range(0, x.image_stride, x.lanes) as at:
+            value = b.load(x.pointer, FLOAT, source + at, lanes=x.lanes)
+            b.store(value, y.pointer, target + at)
