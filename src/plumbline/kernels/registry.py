@@ -24,6 +24,7 @@ FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.pooling",
     "plumbline.kernels.recurrent",
     "plumbline.kernels.attention",
+    "plumbline.kernels.signal",
     "plumbline.kernels.movement",
     "plumbline.kernels.indexing",
     "plumbline.kernels.text",
