@@ -204,7 +204,7 @@ def test_reverse_sequence_clamps_lengths(batch_axis: int) -> None:
 
 def test_col2im_sums_overlapping_blocks() -> None:
     ones, zeros = (1, 1), (0, 0)
-    verify("col2im", numbers(2, 18, 16), image=(6, 6), block=(3, 3), strides=ones, dilations=ones, before=zeros,
-           after=zeros)  # fmt: skip
+    plain = {"strides": ones, "dilations": ones, "before": zeros, "after": zeros}
+    verify("col2im", numbers(2, 18, 16), image=(6, 6), block=(3, 3), **plain)
     verify("col2im", numbers(2, 12, 8, dtype=np.int32), image=(5, 6), block=(2, 3), strides=(2, 1),
            dilations=(2, 1), before=(1, 0), after=zeros)  # fmt: skip

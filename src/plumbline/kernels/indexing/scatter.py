@@ -156,7 +156,10 @@ def _reference_elements(inputs: Arrays, attributes: Attributes) -> tuple[np.ndar
 
 
 def _infer_nd(inference: Inference) -> tuple[TensorType, ...]:
-    """Inputs: data, indices `[..., k]` with k static, updates `[..., *data.shape[k:]]`. Attribute `reduction`."""
+    """Inputs: data, indices `[..., k]` with k static, updates `[..., *data.shape[k:]]`.
+
+    Attribute: `reduction` (one of `REDUCTIONS`).
+    """
     data, indices, updates = inference.type(0), require_indices(inference, 1), inference.type(2)
     required_reduction(inference)
     _same_dtype(inference, data, updates)
@@ -271,7 +274,7 @@ def _reference_nd(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, .
 
 
 def _infer_tensor(inference: Inference) -> tuple[TensorType, ...]:
-    """Inputs: cache, update (shorter along the axis), write positions `[batch]` (optional int64, 0 where absent).
+    """Inputs: cache, update (shorter along the axis), write positions `[batch]` (optional, 0 where absent).
 
     Attributes: `axis` (not 0), `mode` ("linear": entries past the end are dropped; "circular": they wrap).
     """
@@ -353,11 +356,11 @@ CONTRACTS = (
         kernel=_ScatterElementsKernel(), inplace=IN_PLACE, dtypes=ALL,
     ),
     OperationContract(
-        name="scatter_nd", infer=_infer_nd, reference=_reference_nd, kernel=_ScatterNdKernel(), inplace=IN_PLACE,
-        dtypes=ALL,
+        name="scatter_nd", infer=_infer_nd, reference=_reference_nd, kernel=_ScatterNdKernel(),
+        inplace=IN_PLACE, dtypes=ALL,
     ),
     OperationContract(
-        name="tensor_scatter", infer=_infer_tensor, reference=_reference_tensor, kernel=_TensorScatterKernel(),
-        inplace=IN_PLACE, dtypes=ALL, mixes_rows=False,
+        name="tensor_scatter", infer=_infer_tensor, reference=_reference_tensor,
+        kernel=_TensorScatterKernel(), inplace=IN_PLACE, dtypes=ALL, mixes_rows=False,
     ),
 )  # fmt: skip

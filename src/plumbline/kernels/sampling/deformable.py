@@ -22,7 +22,8 @@ __all__ = ["CONTRACTS"]
 
 def _infer(inference: Inference) -> tuple[TensorType, ...]:
     """Inputs: x `[N, C, H, W]`, weights `[O, C / group, kh, kw]` (static), offsets
-    `[N, G * kh * kw * 2, oh, ow]` (row, then column), bias `[O]` and mask `[N, G * kh * kw, oh, ow]` (optional).
+    `[N, G * kh * kw * 2, oh, ow]` (row, then column), optional bias `[O]`
+    and mask `[N, G * kh * kw, oh, ow]`.
 
     Attributes: `strides`, `dilations`, `before`, `after` (two each), `group`, `offset_group` (G).
     """
