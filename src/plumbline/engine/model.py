@@ -263,9 +263,9 @@ class Model:
         symbols: dict[str, int] = {}
         for binding in self.manifest.inputs:
             for dim, extent in zip(binding.shape, arrays[binding.name].shape, strict=True):
-                name = _symbol_name(dim)
+                name, constant = _shifted_symbol(dim)
                 if name is not None:
-                    symbols.setdefault(name, extent)
+                    symbols.setdefault(name, max(extent - constant, 0))
         for binding in self.manifest.inputs:
             shape = arrays[binding.name].shape
             for axis, (dim, extent) in enumerate(zip(binding.shape, shape, strict=True)):
@@ -277,8 +277,8 @@ class Model:
     ) -> None:
         values = {**self.manifest.symbols, **symbols}
         expected = evaluate(dim, values)
-        name = _symbol_name(dim)
-        if name is not None and extent > self.manifest.symbols[name]:
+        name, constant = _shifted_symbol(dim)
+        if name is not None and extent - constant > self.manifest.symbols[name]:
             reason = f"axis {axis} is {extent}, the bound of {name} is {self.manifest.symbols[name]}"
             raise InputRefused(model=self.name, input=binding.name, reason=reason)
         if expected != extent:
@@ -306,13 +306,15 @@ def _returned(view: np.ndarray, given: np.ndarray | None) -> np.ndarray:
     return given
 
 
-def _symbol_name(dim: Dim) -> str | None:
-    """The symbol that a dimension is, or None."""
-    if isinstance(dim, Expr) and len(dim.terms) == 1:
-        (monomial, coefficient), = dim.terms
+def _shifted_symbol(dim: Dim) -> tuple[str | None, int]:
+    """The symbol of a dimension that is a symbol or a symbol plus a number, and that number; else None and 0."""
+    terms = dict(dim.terms) if isinstance(dim, Expr) else {}
+    constant = terms.pop((), 0)
+    if len(terms) == 1:
+        ((monomial, coefficient),) = terms.items()
         if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
-            return monomial[0].name
-    return None
+            return monomial[0].name, constant
+    return None, 0
 
 
 def _shape_text(shape: tuple[Dim, ...]) -> str:
