@@ -11,16 +11,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from plumbline.compiler.cache import ArtifactCache, cache_key, source_fingerprint
 from plumbline.compiler.importers.digest import digest_bytes, digest_file, verify_digest
 from plumbline.config.settings import Settings, read_settings
+from plumbline.engine.encoder import TextEncoder
 from plumbline.engine.model import Model
+from plumbline.engine.tokenization import TextSettings
 from plumbline.errors import ValidationError
 from plumbline.execution.artifact import Manifest, TargetMismatch, read_manifest
 from plumbline.execution.code import CodeLibrary, SharedLibrary
@@ -71,6 +73,9 @@ def load(source: str | os.PathLike[str] | bytes, **options: Any) -> Model:
         source: an ONNX file (path or bytes), a Hugging Face folder, a `.graph` text, or a compiled folder.
         options: fields of `LoadOptions`.
 
+    Returns:
+        A `Model`; for a Hugging Face folder a `TextEncoder`, which also has `encode(texts)`.
+
     Raises:
         PlumblineError: a leaf that says what is wrong with the file, the request or the machine.
     """
@@ -85,6 +90,8 @@ def load(source: str | os.PathLike[str] | bytes, **options: Any) -> Model:
     folder = cache.find(key) if chosen.use_cache else None
     if folder is None:
         folder = _compile(source, chosen, settings, cache, key)
+    if _is_encoder_folder(source):
+        return _open_folder(folder, chosen, partial(TextEncoder, text=_text_settings(source)))
     return _open_folder(folder, chosen)
 
 
@@ -100,10 +107,11 @@ def read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> 
         data = source if isinstance(source, bytes) else Path(source)
         return import_onnx(data, chosen, file_identity=_content_digest(source))
     path = Path(source)
-    if path.is_dir() and (path / "config.json").is_file():
+    if _is_encoder_folder(path):
         from plumbline.compiler.importers.huggingface import import_encoder
 
-        return import_encoder(path, symbols=options.symbols)
+        cache = read_settings().cache_dir
+        return import_encoder(path, options.symbols, digest=lambda p: digest_file(p, cache_folder=cache))
     if path.suffix == ".graph" and path.is_file():
         from plumbline.compiler.graph.text import parse_graph
 
@@ -111,6 +119,24 @@ def read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> 
     raise ModelSourceUnknown(
         source=path.name, reason="expected a .onnx file, a folder with config.json, a .graph text or an artifact"
     )
+
+
+def _is_encoder_folder(source: str | os.PathLike[str] | bytes) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether a source is a folder in Hugging Face layout."""
+    if isinstance(source, bytes):
+        return False
+    return any((Path(source) / name).is_file() for name in ("config.json", "modules.json"))
+
+
+def _text_settings(source: str | os.PathLike[str]) -> TextSettings:
+    """How the texts of an encoder folder become tokens."""
+    from plumbline.compiler.importers.huggingface import read_encoder_folder
+
+    found = read_encoder_folder(Path(source))
+    return TextSettings(
+        tokenizer=found.tokenizer, max_tokens=found.sentence.max_tokens, vocabulary=found.config.vocabulary,
+        lowercase=found.sentence.lowercase, prompt=found.sentence.prompt, assumptions=found.sentence.assumptions,
+    )  # fmt: skip
 
 
 def open_artifact(folder: Path, options: LoadOptions, settings: Settings) -> Model:
@@ -189,13 +215,13 @@ def _compile(
     return folder_or_none
 
 
-def _open_folder(folder: Path, options: LoadOptions) -> Model:
+def _open_folder(folder: Path, options: LoadOptions, make: Callable[..., Model] = Model) -> Model:
     manifest = read_manifest(folder)
     _verify_budget(manifest, options)
     library = _library(folder, manifest)
     weights_path = folder / "weights.bin"
     weights = np.memmap(weights_path, np.uint8, "r") if weights_path.stat().st_size else np.empty(0, np.uint8)
-    return Model(manifest, weights, library, cpu_device(), contexts=options.contexts, folder=folder)
+    return make(manifest, weights, library, cpu_device(), contexts=options.contexts, folder=folder)
 
 
 def _verify_budget(manifest: Manifest, options: LoadOptions) -> None:
@@ -250,8 +276,10 @@ def _content_digest(source: str | os.PathLike[str] | bytes) -> str:
     path = Path(source)
     remembered = read_settings().cache_dir
     if path.is_dir():
-        parts = sorted(p for p in path.iterdir() if p.is_file())
-        return json.dumps([[p.name, digest_file(p, cache_folder=remembered)] for p in parts])
+        from plumbline.compiler.importers.huggingface import settings_files
+
+        parts = settings_files(path)
+        return json.dumps([[str(p.relative_to(path)), digest_file(p, cache_folder=remembered)] for p in parts])
     return digest_file(path, cache_folder=remembered)
 
 
