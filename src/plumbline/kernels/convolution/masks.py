@@ -83,9 +83,9 @@ def _masked_read(
     vector = llvm_type(dtype, lanes)
     scalar = llvm_type(dtype)
     full = f"llvm.masked.{verb}.v{lanes}{_SUFFIX.get(scalar, scalar)}.{suffix}"
-    b.module.declare(full, f"declare {vector} @{full}({kind}, i32 immarg, <{lanes} x i1>, {vector})")
+    b.module.declare(full, f"declare {vector} @{full}({kind}, <{lanes} x i1>, {vector})")
     return b.emit(
-        f"call {vector} @{full}({kind} {address}, i32 {dtype.size_bytes}, {valid.type} {valid.text}, "
+        f"call {vector} @{full}({kind} align {dtype.size_bytes} {address}, {valid.type} {valid.text}, "
         f"{vector} {other.text})",
         dtype, lanes,
     )  # fmt: skip
@@ -96,8 +96,8 @@ def store_lanes(b: FunctionBuilder, value: Value, pointer: Pointer, position: In
     address = b.offset(pointer, value.dtype, position)
     scalar = llvm_type(value.dtype)
     full = f"llvm.masked.store.v{value.lanes}{_SUFFIX.get(scalar, scalar)}.p0"
-    b.module.declare(full, f"declare void @{full}({value.type}, ptr, i32 immarg, <{value.lanes} x i1>)")
+    b.module.declare(full, f"declare void @{full}({value.type}, ptr, <{value.lanes} x i1>)")
     b.statement(
-        f"call void @{full}({value.type} {value.text}, ptr {address.text}, i32 {value.dtype.size_bytes}, "
+        f"call void @{full}({value.type} {value.text}, ptr align {value.dtype.size_bytes} {address.text}, "
         f"{valid.type} {valid.text})"
     )
