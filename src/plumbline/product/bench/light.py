@@ -71,10 +71,23 @@ def _value(node: onnx.NodeProto) -> np.ndarray:
 
 
 def _roles(graph: onnx.GraphProto) -> dict[str, tuple[str, int]]:
-    """Weight -> (operator, input position) of its use, looking through the nodes that only reshape it."""
+    """Weight -> (operator, input position) of its use, looking through the nodes that only reshape it.
+
+    A normalisation that ends a residual branch is called `Branch`, a convolution of values that no ReLU halved `Linear`,
+    and a product whose results are turned into shares `Classifier`.
+    """
     roles: dict[str, tuple[str, int]] = {}
     reshaped: dict[str, str] = {}
+    summed = {name for node in graph.node if node.op_type == "Sum" for name in node.input}
+    shared = {node.input[0] for node in graph.node if node.op_type == "Softmax"}
+    normalised = {node.output[0] for node in graph.node if node.op_type == "BatchNormalization"}
     for node in graph.node:
+        if node.op_type == "BatchNormalization" and node.output[0] in summed:
+            roles[node.input[1]] = ("Branch", 1)
+        if node.op_type == "Gemm" and node.output[0] in shared:
+            roles[node.input[1]] = ("Classifier", 1)
+        if node.op_type == "Conv" and node.input[0] in normalised:
+            roles[node.input[1]] = ("Linear", 1)
         for position, name in enumerate(node.input):
             if node.op_type in ("Unsqueeze", "Reshape") and position == 0:
                 reshaped[node.output[0]] = name
@@ -91,10 +104,13 @@ def _redrawn(array: np.ndarray, role: tuple[str, int] | None, rng: np.random.Gen
     if array.dtype != np.float32 or role is None or role[0] == "ConstantOfShape":
         return array
     match role:
+        case ("Branch", _):  # smaller, or the sum of sixteen branches would grow without bound
+            return rng.uniform(0.4, 0.6, array.shape).astype(np.float32)
         case ("BatchNormalization", 1 | 4) | ("Mul", _):
             return rng.uniform(0.8, 1.2, array.shape).astype(np.float32)
-        case ("Conv" | "Gemm", 1):
+        case (("Conv" | "Gemm" | "Linear" | "Classifier") as use, 1):
             fan_in = max(int(np.prod(array.shape[1:])), 1)
-            return (rng.standard_normal(array.shape, np.float32) * np.float32(np.sqrt(2.0 / fan_in))).astype(np.float32)
+            gain = {"Linear": 1.0, "Classifier": 0.1}.get(use, 2.0)
+            return rng.standard_normal(array.shape, np.float32) * np.float32(np.sqrt(gain / fan_in))
         case _:
             return rng.uniform(-0.2, 0.2, array.shape).astype(np.float32)
