@@ -44,9 +44,9 @@ _UNROLLED_TAPS = 4
 def _infer(inference: Inference) -> tuple[TensorType, ...]:
     """Attributes.
 
-    `shape` (the whole output), `scales` (for each axis a float, or None for the quotient of the extents), `mode`,
-    `coordinates`, `nearest`, `cubic_a`, `exclude_outside`, `antialias`, `extrapolation`, and `roi` (starts, then
-    ends, for each axis; () where unused).
+    `shape` (the whole output), `scales` (for each axis a float, or None for the quotient of the extents),
+    `mode`, `coordinates`, `nearest`, `cubic_a`, `exclude_outside`, `antialias`, `extrapolation`, and `roi`
+    (starts, then ends, for each axis; () where unused).
     """
     source, attributes = inference.type(0), inference.attributes
     for name, allowed in CHOICES.items():
