@@ -25,6 +25,7 @@ FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.recurrent",
     "plumbline.kernels.attention",
     "plumbline.kernels.signal",
+    "plumbline.kernels.training",
     "plumbline.kernels.movement",
     "plumbline.kernels.indexing",
     "plumbline.kernels.text",
