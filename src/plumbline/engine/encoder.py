@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from plumbline.engine.model import Model
-from plumbline.engine.tokenization import TextRefused, TextSettings, TextTokenizer
+from plumbline.engine.tokenization import TextRefused, TextSettings, TextTokenizer, TokenizedTexts
 from plumbline.execution.artifact import Manifest
 from plumbline.execution.code import CodeLibrary
 from plumbline.hardware.cpu import CpuDevice
@@ -103,8 +103,8 @@ class TextEncoder(Model):
         """One vector for each text. The bits of a vector depend on its text alone, not on its neighbours.
 
         Args:
-            texts: a list or tuple of texts; texts over `text.max_tokens` tokens lose their end (`encode_reported`
-                says which).
+            texts: a list or tuple of texts; texts over `text.max_tokens` tokens lose their end
+                (`encode_reported` says which).
             progress: called after every run with the number of texts done and of all texts.
 
         Returns:
@@ -120,25 +120,35 @@ class TextEncoder(Model):
         self, texts: Sequence[str], *, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> Encoding:
         """`encode`, with token counts and which texts were truncated."""
-        if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise TextRefused(position="*", reason=f"a list of texts is needed, not {type(texts).__name__}")
-        tokenized = self._tokenizer.tokenize(texts)
+        tokenized = self.tokenize(texts)
         lengths = tuple(len(row) for row in tokenized.rows)
         bounds = self.manifest.symbols
         for position, length in enumerate(lengths):
             if length > bounds["tokens"]:
-                reason = f"{length} tokens exceed the bound of tokens, {bounds['tokens']}; load with a larger one"
+                reason = f"{length} tokens exceed the bound of the symbol tokens, {bounds['tokens']}"
                 raise TextRefused(position=position, reason=reason)
         embeddings = np.empty((len(texts), self.width), np.float32)
         runs = 0
         for pack in pack_rows(lengths, bounds["tokens"], bounds["rows"]):
-            self._run_pack(tokenized.rows[pack.begin : pack.end], embeddings[pack.begin : pack.end])
+            inputs = self.inputs_of(tokenized.rows[pack.begin : pack.end])
+            self.run(inputs, out={"embeddings": embeddings[pack.begin : pack.end]})
             runs += 1
             progress(pack.end, len(texts))
         return Encoding(
             embeddings=embeddings, token_counts=lengths, truncated=tokenized.truncated, runs=runs
         )  # fmt: skip
 
-    def _run_pack(self, rows: Sequence[np.ndarray], out: np.ndarray) -> None:
+    def inputs_of(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """The inputs of one run for rows of token ids."""
         offsets = np.array([0, *accumulate(len(row) for row in rows)], np.int32)
-        self.run({"token_ids": np.concatenate(rows), "row_offsets": offsets}, out={"embeddings": out})
+        return {"token_ids": np.concatenate([np.empty(0, np.int32), *rows]), "row_offsets": offsets}
+
+    def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Token ids of texts, as `encode` uses them.
+
+        Raises:
+            TextRefused, TokenizerDamaged: as `encode`.
+        """
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise TextRefused(position="*", reason=f"a list of texts is needed, not {type(texts).__name__}")
+        return self._tokenizer.tokenize(texts)
