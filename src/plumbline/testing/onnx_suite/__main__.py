@@ -46,7 +46,7 @@ def _print(report: SuiteReport, *, quiet: bool) -> None:
         if result.outcome not in hidden:
             _say(f"{result.outcome.value:8} {result.operator:24} {result.name}: {result.detail}")
     document = report.to_dict(cases=False)
-    names = (*Outcome, "total", "excluded", "passed_by_moving")
+    names = (*Outcome, "total", "excluded", "passed_by_moving", "passed_by_rounding")
     _say(" ".join(f"{name}={document[name]}" for name in names))
 
 

@@ -141,7 +141,11 @@ def _suite_case(
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> Arrays:
-    return {name: np.asarray(value) for name, value in zip(names, values, strict=False)}
+    return {name: _array(value) for name, value in zip(names, values, strict=False)}
+
+
+def _array(value: Any) -> np.ndarray:
+    return numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.asarray(value)
 
 
 def _read_sets(folder: Path) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:

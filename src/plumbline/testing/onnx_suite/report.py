@@ -37,6 +37,8 @@ class CaseResult:
         detail: why, for everything but passed.
         code: dotted code of the error of a refused case.
         moves_only: passed, and the only native work was to copy the case's data to the output (a reshape).
+        rounding: passed, outside of the suite's tolerance but inside the rounding of the expected outputs
+            (`judge.rounding_of`).
         seconds: to build and run.
     """
 
@@ -47,6 +49,7 @@ class CaseResult:
     detail: str = ""
     code: str = ""
     moves_only: bool = False
+    rounding: bool = False
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,7 +57,7 @@ class CaseResult:
         return {
             "name": self.name, "kind": self.kind, "operator": self.operator, "outcome": self.outcome.value,
             "detail": self.detail, "code": self.code, "moves_only": self.moves_only,
-            "seconds": round(self.seconds, 4),
+            "rounding": self.rounding, "seconds": round(self.seconds, 4),
         }  # fmt: skip
 
 
@@ -94,6 +97,7 @@ class SuiteReport:
         document: dict[str, Any] = {outcome.value: self.count(outcome) for outcome in Outcome}
         document["total"] = len(self.results)
         document["passed_by_moving"] = sum(r.moves_only for r in self.results)
+        document["passed_by_rounding"] = sum(r.rounding for r in self.results)
         document["excluded"] = sum(self.excluded.values())
         document["excluded_by_reason"] = dict(sorted(self.excluded.items()))
         document["by_operator"] = self.by_operator()

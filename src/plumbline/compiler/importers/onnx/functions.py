@@ -49,7 +49,9 @@ class FunctionLibrary:
             proto = schema.function_body
         elif schema.has_context_dependent_function:
             proto = _context_dependent(schema, record, inputs, builder)
-        return None if proto is None else _read_function(proto, opset)
+        if proto is None:
+            return None
+        return _read_function(proto, opset, _defaults(schema))
 
 
 def bind_attributes(body: OnnxFunction, given: Sequence[OnnxAttribute]) -> OnnxFunction:
@@ -97,12 +99,23 @@ def _type_proto(tensor: TensorID | None, builder: GraphBuilder) -> bytes:
     return bytes(helper.make_tensor_type_proto(_CODES[type_.dtype], shape).SerializeToString())
 
 
-def _read_function(proto: onnx.FunctionProto, opset: int) -> OnnxFunction:
+def _defaults(schema: Any) -> list[onnx.AttributeProto]:
+    """Attributes that the standard gives a value where a node does not."""
+    values = (attribute.default_value for attribute in schema.attributes.values())
+    return [value for value in values if value.name and value.type]
+
+
+def _read_function(
+    proto: onnx.FunctionProto, opset: int, defaults: Sequence[onnx.AttributeProto]
+) -> OnnxFunction:
     """Through our own reader, by way of a model that holds the function."""
     graph = helper.make_graph([], "empty", [], [])
     named = onnx.FunctionProto()
     named.CopyFrom(proto)
     named.domain = named.domain or "plumbline.standard"
+    stated = {a.name for a in named.attribute_proto}
+    named.attribute_proto.extend(a for a in defaults if a.name not in stated)
+    del named.attribute[:]
     if not named.opset_import:
         named.opset_import.append(helper.make_opsetid("", opset))
     model = helper.make_model(graph, functions=[named], opset_imports=[helper.make_opsetid("", opset)])
