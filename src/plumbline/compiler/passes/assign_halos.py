@@ -17,6 +17,7 @@ from plumbline.kernels.emit.target import TargetDescription
 
 __all__ = ["assign_halos", "is_non_negative"]
 
+WINDOWED = frozenset({"conv_blocked", "conv_grouped_blocked", "depthwise_blocked", "pool_blocked"})
 Halo = tuple[int, int, int, int]
 NONE: Halo = (0, 0, 0, 0)
 
@@ -49,7 +50,7 @@ def _merge(a: Halo, b: Halo) -> Halo:
 
 def _needed(node: OperatorNode, position: int) -> Halo:
     """The halo that an operator reads around operand 0. Overhang on the far sides is read too."""
-    if position != 0 or node.operation not in ("conv_blocked", "depthwise_blocked", "pool_blocked"):
+    if position != 0 or node.operation not in WINDOWED:
         return NONE
     if node.operation == "pool_blocked" and not node.attributes.get("halo_is_neutral"):
         return NONE

@@ -21,12 +21,15 @@ from plumbline.compiler.passes.report import PassReport
 from plumbline.contracts.program import StepSignature
 from plumbline.contracts.tensors import ROW_MAJOR, Blocked, DType, Packed, TensorType
 from plumbline.kernels.blocked.convolution import conv_tiling
+from plumbline.kernels.blocked.grouped import group_entries
 from plumbline.kernels.blocked.packing import (
     conv_elements,
     depthwise_elements,
+    grouped_elements,
     pack_conv,
     pack_conv_planar,
     pack_depthwise,
+    pack_grouped,
 )
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.pointwise.functions import FUNCTIONS
@@ -133,8 +136,8 @@ def _move_conv(mover: _Mover, node: OperatorNode) -> bool:
         packed = _pack_depthwise(mover, w)
         mover.replace(node, "depthwise_blocked", [mover.image(x), packed, *_present(bias)], attributes)
         return True
-    mover.report.note("lay_out_images", "refused", node.name, f"{group} groups stay row-major")
-    return False
+    _add_grouped(mover, node, x, w, bias, {**attributes, "group": group})
+    return True
 
 
 def _present(tensor: TensorID | None) -> list[TensorID]:
@@ -152,6 +155,31 @@ def _add_conv(
         source = mover.image(x)
     packed = _pack_conv(mover, node, source, w, attributes, planar)
     mover.replace(node, "conv_blocked", [source, packed, *_present(bias)], attributes)
+
+
+def _add_grouped(
+    mover: _Mover, node: OperatorNode, x: TensorID, w: TensorID, bias: TensorID | None, attributes: dict[str, Any]
+) -> None:
+    """A grouped convolution; a channel shuffle before it becomes the order in which channels are read."""
+    editor, lanes, group = mover.editor, mover.target.float_lanes, attributes["group"]
+    o, c, kh, kw = (int(str(d)) for d in editor.type_of(w).shape)
+    order = list(range(c * group))
+    shuffle = editor.find_producer(x)
+    if shuffle is not None and shuffle.operation == "channel_shuffle" and shuffle.inputs[0] is not None:
+        x = shuffle.inputs[0]
+        groups = shuffle.attributes["groups"]
+        order = [(i % groups) * (c * group // groups) + i // groups for i in order]
+        attributes["order"] = tuple(order)
+    entries = group_entries(o, group, lanes)
+    table = np.array([[e.block, e.mask, *order[e.group * c : (e.group + 1) * c]] for e in entries], np.int64)
+    parameters = (o, c, kh, kw, group, lanes)
+
+    def compute(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return pack_grouped(np.asarray(arrays[0], np.float32), group, lanes)
+
+    packed = _add_packed(editor, w, "conv_grouped", parameters, grouped_elements(parameters), compute)
+    channels = editor.add_constant(table, f"{node.name}/channels")
+    mover.replace(node, "conv_grouped_blocked", [mover.image(x), packed, channels, *_present(bias)], attributes)
 
 
 def editor_channels(mover: _Mover, x: TensorID) -> int:

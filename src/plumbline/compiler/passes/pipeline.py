@@ -15,6 +15,7 @@ from plumbline.compiler.passes.fuse_maps import fuse_maps
 from plumbline.compiler.passes.lay_out_images import lay_out_images
 from plumbline.compiler.passes.pack_matrix_products import pack_matrix_products
 from plumbline.compiler.passes.report import PassReport
+from plumbline.compiler.passes.sink_channel_shuffles import sink_channel_shuffles
 from plumbline.kernels.emit.target import TargetDescription
 
 __all__ = ["PASSES", "PassReport", "run_passes"]
@@ -24,6 +25,7 @@ GraphPass = Callable[[ExecutionGraph, TargetDescription, PassReport], ExecutionG
 PASSES: tuple[GraphPass, ...] = (
     fold_constants,
     fold_channel_scales,
+    sink_channel_shuffles,
     lay_out_images,
     pack_matrix_products,
     fuse_maps,

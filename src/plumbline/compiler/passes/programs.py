@@ -13,7 +13,7 @@ from plumbline.kernels.pointwise.functions import FUNCTIONS
 __all__ = ["EPILOGUE_OPERANDS", "is_map", "join_map", "map_program"]
 
 EPILOGUE_OPERANDS: Mapping[str, int] = {
-    "packed_gemm": 2, "conv_blocked": 2, "depthwise_blocked": 2, "pool_blocked": 1,
+    "packed_gemm": 2, "conv_blocked": 2, "conv_grouped_blocked": 3, "depthwise_blocked": 2, "pool_blocked": 1,
 }  # fmt: skip
 """Structured operators with an `epilogue`, and how many operands come before those of the epilogue."""
 

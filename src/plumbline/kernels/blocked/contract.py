@@ -13,6 +13,7 @@ import numpy as np
 from plumbline.contracts.dims import Dim, floordiv
 from plumbline.contracts.tensors import ROW_MAJOR, DType, TensorType
 from plumbline.kernels.blocked.convolution import ConvBlockedKernel
+from plumbline.kernels.blocked.grouped import GroupedConvKernel
 from plumbline.kernels.blocked.map import (
     BlockKernel,
     ConcatBlockedKernel,
@@ -20,6 +21,7 @@ from plumbline.kernels.blocked.map import (
     MapBlockedKernel,
     UnblockKernel,
 )
+from plumbline.kernels.blocked.shuffle import ShuffleKernel
 from plumbline.kernels.blocked.window import DepthwiseKernel, PoolBlockedKernel
 from plumbline.kernels.contract import Inference, OperationContract, Precision
 from plumbline.kernels.gemm.contract import reference_epilogue
@@ -49,6 +51,42 @@ def _infer_conv(inference: Inference) -> tuple[TensorType, ...]:
     w = inference.type(1)
     inference.require(w.rank == 4 and w.shape[1] == inference.type(0).shape[1], "channels differ")
     return _window_shape(inference, w.shape[0])
+
+
+def _infer_grouped(inference: Inference) -> tuple[TensorType, ...]:
+    x, w, group = inference.type(0), inference.type(1), inference.attributes["group"]
+    order = inference.attributes.get("order")
+    inference.require(w.rank == 4 and x.shape[1] == w.shape[1] * group, "channels differ")
+    inference.require(order is None or sorted(order) == list(range(int(str(x.shape[1])))), "order is no permutation")
+    return _window_shape(inference, w.shape[0])
+
+
+def _grouped(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    """Input 2, the table of channels, is for native code only; `order` says the same."""
+    x, w = (np.asarray(i, np.float64) for i in inputs[:2] if i is not None)
+    operands = [np.asarray(i, np.float64) for i in inputs[3:] if i is not None]
+    order, group = attributes.get("order"), attributes["group"]
+    x = x if order is None else x[:, list(order)]
+    parts = [
+        np.einsum("nchwyx,ocyx->nohw", _windows(part, attributes, 0.0), kernel, optimize=True)
+        for part, kernel in zip(np.split(x, group, axis=1), np.split(w, group, axis=0), strict=True)
+    ]
+    y = reference_epilogue(np.concatenate(parts, axis=1), _operands(operands), attributes.get("epilogue", ()))
+    return (y.astype(np.float32),)
+
+
+def _infer_shuffle(inference: Inference) -> tuple[TensorType, ...]:
+    x, groups = inference.type(0), inference.attributes["groups"]
+    channels = x.shape[1] if x.rank == 4 else 0
+    inference.require(isinstance(channels, int) and groups > 0 and channels % groups == 0, "groups must divide channels")
+    return (TensorType(x.dtype, x.shape),)
+
+
+def _shuffle(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    x = np.asarray(inputs[0])
+    n, c, h, w = x.shape
+    groups = attributes["groups"]
+    return (x.reshape(n, groups, c // groups, h, w).transpose(0, 2, 1, 3, 4).reshape(n, c, h, w),)
 
 
 def _infer_depthwise(inference: Inference) -> tuple[TensorType, ...]:
@@ -160,6 +198,8 @@ def _contract(name: str, infer: Any, reference: Any, kernel: Any, precision: Pre
 
 CONTRACTS = (
     _contract("conv_blocked", _infer_conv, _conv, ConvBlockedKernel(), SUMMED),
+    _contract("conv_grouped_blocked", _infer_grouped, _grouped, GroupedConvKernel(), SUMMED),
+    _contract("channel_shuffle", _infer_shuffle, _shuffle, ShuffleKernel()),
     _contract("depthwise_blocked", _infer_depthwise, _depthwise, DepthwiseKernel(), SUMMED),
     _contract("pool_blocked", _infer_pool, _pool, PoolBlockedKernel(), Precision(relative=1e-5, absolute=1e-6)),
     _contract("map_blocked", _infer_map, _map, MapBlockedKernel(), Precision(relative=1e-4, absolute=1e-6)),

@@ -4,6 +4,8 @@ Packed("conv", (o, c, kh, kw, vectors, lanes)): for each panel of `vectors` outp
 [block][kh][kw][lane][panel column], then the input channels that do not fill a block [kh][kw][channel][panel column].
 Packed("conv_planar", same): for row-major inputs, [c][kh][kw][panel column] for each panel.
 Packed("depthwise", (c, kh, kw, lanes)): [block][kh][kw][lane].
+Packed("conv_grouped", (o, c, kh, kw, groups, lanes)): [entry][c][kh][kw][lane], see `grouped.group_entries`; c counts
+the channels of one group.
 Columns and lanes past the last channel are zero.
 """
 
@@ -11,7 +13,17 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["conv_elements", "depthwise_elements", "pack_conv", "pack_conv_planar", "pack_depthwise"]
+from plumbline.kernels.blocked.grouped import group_entries
+
+__all__ = [
+    "conv_elements",
+    "depthwise_elements",
+    "grouped_elements",
+    "pack_conv",
+    "pack_conv_planar",
+    "pack_depthwise",
+    "pack_grouped",
+]
 
 
 def conv_elements(parameters: tuple[int, ...]) -> int:
@@ -60,3 +72,21 @@ def pack_depthwise(weights: np.ndarray, lanes: int) -> np.ndarray:
     padded = np.zeros((blocks * lanes, kh, kw), np.float32)
     padded[:c] = weights[:, 0]
     return np.ascontiguousarray(padded.reshape(blocks, lanes, kh, kw).transpose(0, 2, 3, 1)).reshape(-1)
+
+
+def grouped_elements(parameters: tuple[int, ...]) -> int:
+    """Floats of a `conv_grouped` stream."""
+    o, c, kh, kw, groups, lanes = parameters
+    return len(group_entries(o, groups, lanes)) * c * kh * kw * lanes
+
+
+def pack_grouped(weights: np.ndarray, groups: int, lanes: int) -> np.ndarray:
+    """Pack [O, C / groups, KH, KW] weights."""
+    o = weights.shape[0]
+    entries = group_entries(o, groups, lanes)
+    stored = np.zeros((len(entries), *weights.shape[1:], lanes), np.float32)
+    for position, entry in enumerate(entries):
+        high = min(entry.block * lanes + entry.high, o)
+        rows = weights[entry.block * lanes + entry.low : high]
+        stored[position, ..., entry.low : entry.low + rows.shape[0]] = np.moveaxis(rows, 0, -1)
+    return stored.reshape(-1)

@@ -17,7 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from plumbline.contracts.tensors import DType
-from plumbline.kernels.emit.rounding import bfloat16_to_float32, float32_to_bfloat16, float64_to_float32_odd
+from plumbline.kernels.emit.rounding import (
+    bfloat16_to_float32,
+    float32_to_bfloat16,
+    float64_to_float32_odd,
+    float_to_integer,
+)
 
 __all__ = ["FunctionBuilder", "Index", "ModuleBuilder", "Pointer", "Value", "Variable", "is_value"]
 
@@ -306,10 +311,7 @@ class FunctionBuilder:
             return self._cast_float(value, dtype)
         if source.is_float:
             wide = self.cast(value, DType.FLOAT32) if source.size_bytes == 2 else value
-            name = f"llvm.fpto{'s' if dtype.is_signed else 'u'}i.sat"
-            full = f"{name}.{_mangle(target)}.{_mangle(wide.type)}"
-            self.module.declare(full, f"declare {target} @{full}({wide.type})")
-            return self.emit(f"call {target} @{full}({wide.type} {wide.text})", dtype, value.lanes)
+            return float_to_integer(self, wide, dtype)
         if dtype.is_float:
             narrow = dtype if dtype.size_bytes > 2 else DType.FLOAT32
             opcode = "sitofp" if source.is_signed else "uitofp"
@@ -567,6 +569,16 @@ class FunctionBuilder:
         self.statement(
             f"call void @{name}({value.type} {value.text}, ptr align {value.dtype.size_bytes} {address.text}, "
             f"{_mask(value.lanes, valid)})"
+        )
+
+    def masked_store(self, value: Value, pointer: Pointer, index: Index, mask: Value) -> None:
+        """Write the lanes of a vector where `mask` holds; nothing else is touched."""
+        address = self.offset(pointer, value.dtype, index)
+        name = f"llvm.masked.store.{_mangle(value.type)}.p0"
+        self.module.declare(name, f"declare void @{name}({value.type}, ptr, <{value.lanes} x i1>)")
+        self.statement(
+            f"call void @{name}({value.type} {value.text}, ptr align {value.dtype.size_bytes} {address.text}, "
+            f"{mask.type} {mask.text})"
         )
 
     def prefetch(self, pointer: Pointer, dtype: DType, index: Index) -> None:

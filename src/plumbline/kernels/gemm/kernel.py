@@ -22,6 +22,8 @@ __all__ = ["PackedGemmKernel", "choose_vectors"]
 
 FLOAT = DType.FLOAT32
 UNROLL = 4
+NEAR_BYTES = 600_000
+"""Weights up to this size stay near enough to the core that asking for them early only costs load slots."""
 FLOPS_PER_COST = 6.0
 """A vector core does about this many floating-point operations of a tile in the time of one unit of cost."""
 
@@ -152,7 +154,7 @@ class _Emitter:
             accumulators = accumulate(
                 b, lanes=lanes, vectors=vectors, input_pointer=source, row_offsets=offsets, weight_pointer=weights,
                 loops=[Reduction(extent=whole, input_stride=UNROLL, weight_stride=UNROLL * vectors * lanes)],
-                inner=range(UNROLL),
+                inner=range(UNROLL), prefetch=4 * self.panel.elements > NEAR_BYTES or height > 2,
             )  # fmt: skip
         if k % UNROLL or accumulators is None:
             rest = range(k % UNROLL)
