@@ -23,7 +23,8 @@ def floats(*shape: int, dtype: str = "float32") -> np.ndarray:
 
 def heads(*, queries: int = 5, keys: int = 37, dtype: str = "float32") -> list[np.ndarray | None]:
     return [
-        floats(2, 4, queries, 8, dtype=dtype), floats(2, 2, keys, 8, dtype=dtype), floats(2, 2, keys, 19, dtype=dtype)
+        floats(2, 4, queries, 8, dtype=dtype), floats(2, 2, keys, 8, dtype=dtype),
+        floats(2, 2, keys, 19, dtype=dtype)
     ]  # fmt: skip
 
 
@@ -31,7 +32,8 @@ def heads(*, queries: int = 5, keys: int = 37, dtype: str = "float32") -> list[n
     "attributes",
     [
         {}, {"causal": True}, {"causal": True, "past": 32}, {"softcap": 2.0}, {"scale": 0.3},
-        {"left_window": 3, "past": 9}, {"left_window": 2, "right_window": 1}, {"causal": True, "right_window": 4},
+        {"left_window": 3, "past": 9}, {"left_window": 2, "right_window": 1},
+        {"causal": True, "right_window": 4},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("mode", [None, "raw", "capped", "biased", "probabilities"])

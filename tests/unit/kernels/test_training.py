@@ -49,7 +49,8 @@ def test_optimiser_operands_that_do_not_fit_are_refused() -> None:
 
 NGRAMS: dict[str, Any] = {
     "pool": (2, 3, 5, 4, 5, 6, 7, 8, 6, 7), "starts": (0, 4), "columns": (0, 1, 2, 3, 4, 5, 6),
-    "weights": (0.5, 2.0, 1.5, 3.0, 0.25, 1.0, 4.0), "mode": "TF", "min_length": 1, "max_length": 2, "max_skip": 0,
+    "weights": (0.5, 2.0, 1.5, 3.0, 0.25, 1.0, 4.0), "mode": "TF",
+    "min_length": 1, "max_length": 2, "max_skip": 0,
 }  # fmt: skip
 
 

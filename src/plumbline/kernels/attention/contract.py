@@ -19,8 +19,9 @@ CONTRACTS = (
         precision=Precision(relative=1e-5, absolute=5e-6), dtypes=FLOATS, mixes_rows=False,
     ),
     OperationContract(
-        name="linear_attention", infer=infer_linear, reference=reference_linear, kernel=LinearAttentionKernel(),
-        precision=Precision(relative=1e-5, absolute=1e-5), dtypes=FLOATS, mixes_rows=False,
+        name="linear_attention", infer=infer_linear, reference=reference_linear,
+        kernel=LinearAttentionKernel(), precision=Precision(relative=1e-5, absolute=1e-5), dtypes=FLOATS,
+        mixes_rows=False,
     ),
     OperationContract(
         name="rotary_embedding", infer=infer_rotary, reference=reference_rotary, kernel=RotaryKernel(),

@@ -1,13 +1,13 @@
 """Shape rule of `attention` and where heads lie in its operands.
 
-Operands: `q [B, Hq, Sq, D]`, `k [B, Hkv, Sk, D]`, `v [B, Hkv, Sk, Dv]`, each also as packed `[B, S, H * D]`; `mask`
-bool (True takes part) or float (added), broadcastable to `[B, Hq, Sq, Sk']` with keys from Sk' on masked out; and
-`lengths [B]` int64, the valid keys of each batch row. Results: `y` in the form of `q`, and with attribute `scores`
-also `[B, Hq, Sq, Sk]`.
+Operands: `q [B, Hq, Sq, D]`, `k [B, Hkv, Sk, D]`, `v [B, Hkv, Sk, Dv]`, each also as packed `[B, S, H * D]`;
+`mask` bool (True takes part) or float (added), broadcastable to `[B, Hq, Sq, Sk']` with keys from Sk' on
+masked out; and `lengths [B]` int64, the valid keys of each batch row. Results: `y` in the form of `q`, and
+with attribute `scores` also `[B, Hq, Sq, Sk]`.
 
-Attributes: q_heads and kv_heads (packed operands), scale (None: 1 / sqrt(D)), causal, past (keys before the first
-query; with `lengths` it is `length - Sq`), softcap (0: none), left_window and right_window (-1: open), scores (None,
-"raw", "capped", "biased" or "probabilities").
+Attributes: q_heads and kv_heads (packed operands), scale (None: 1 / sqrt(D)), causal, past (keys before the
+first query; with `lengths` it is `length - Sq`), softcap (0: none), left_window and right_window (-1: open),
+scores (None, "raw", "capped", "biased" or "probabilities").
 """
 
 from __future__ import annotations

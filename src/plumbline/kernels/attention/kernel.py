@@ -1,8 +1,8 @@
 """Native code of `attention`: one query row at a time over blocks of keys, with a running maximum and sum.
 
-The softmax follows M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018), by blocks of
-`BLOCK` keys counted from key 0, so that a row's bits depend on nothing but its own operands.
-A masked key weighs exactly nothing; a row without any open key yields zeros.
+The softmax follows M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018), by
+blocks of `BLOCK` keys counted from key 0, so that a row's bits depend on nothing but its own operands. A
+masked key weighs exactly nothing; a row without any open key yields zeros.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Rows:
             lambda i, lanes: self.b.store(self.b.const(self.dtype, 0.0, lanes), self.sums, i),
         )
 
-    # -- which keys -------------------------------------------------------------------------------------------
+    # -- which keys ------------------------------------------------------------------------------------------
 
     def _position(self, batch: Index, query: Index) -> Value:
         """Place of the query among the keys."""
@@ -147,7 +147,7 @@ class _Rows:
                 total = place * self.mask.strides[axis] + total
         return total
 
-    # -- scores -----------------------------------------------------------------------------------------------
+    # -- scores ----------------------------------------------------------------------------------------------
 
     def _scores(
         self,
@@ -207,7 +207,7 @@ class _Rows:
         wide = b.reduce(0, whole, [zero], lambda i, c: piece(i, c, lanes), step=lanes)[0]
         return b.reduce(whole, size, [b.reduce_lanes("add", wide)], lambda i, c: piece(i, c, 1))[0]
 
-    # -- weights ----------------------------------------------------------------------------------------------
+    # -- weights ---------------------------------------------------------------------------------------------
 
     def _fold(
         self, batch: Index, group: Value, start: Index, count: Value, carried: list[Value]

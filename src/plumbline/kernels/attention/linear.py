@@ -1,12 +1,13 @@
 """`linear_attention`: a matrix state per key head, decayed, corrected and read once per position.
 
-Operands: `q [B, T, Hq * D]`, `k [B, T, Hkv * D]`, `v [B, T, Hkv * Dv]`, `state [B, Hkv, D, Dv]` (absent: zeros),
-`decay` (logarithms) `[B, T, Hkv * D]` or `[B, T, Hkv]`, `beta [B, T, Hkv]` or `[B, T, 1]`.
-Results: `y [B, T, Hq * Dv]` and the last state. Attributes: q_heads, kv_heads, rule (linear, gated, delta,
+Operands: `q [B, T, Hq * D]`, `k [B, T, Hkv * D]`, `v [B, T, Hkv * Dv]`, `state [B, Hkv, D, Dv]` (absent:
+zeros), `decay` (logarithms) `[B, T, Hkv * D]` or `[B, T, Hkv]`, `beta [B, T, Hkv]` or `[B, T, 1]`. Results:
+`y [B, T, Hq * Dv]` and the last state. Attributes: q_heads, kv_heads, rule (linear, gated, delta,
 gated_delta), scale (None: 1 / sqrt(D)), state_dtype (of the last state).
 
-At each position: S = diag(exp(decay)) S for gated rules; u = v, or beta * (v - S' k) for delta rules; S = S + k u';
-y = scale * S' q for each query head that shares the state (S. Yang et al., "Gated Delta Networks", 2024, section 3).
+At each position: S = diag(exp(decay)) S for gated rules; u = v, or beta * (v - S' k) for delta rules; S = S +
+k u'; y = scale * S' q for each query head that shares the state (S. Yang et al., "Gated Delta Networks",
+2024, section 3).
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def linear_shape(inference: Inference) -> LinearShape:
         ShapeRefused, DTypeRefused, AttributeRefused: something does not fit.
     """
     attributes, (q, k, v) = inference.attributes, (inference.type(i) for i in range(3))
-    rule, q_heads, kv_heads = (attributes.get(name) for name in ("rule", "q_heads", "kv_heads"))
+    rule = attributes.get("rule")
+    q_heads, kv_heads = (int(attributes.get(name) or 0) for name in ("q_heads", "kv_heads"))
     if rule not in RULES:
         raise AttributeRefused(
             operation=inference.operation, attribute="rule", value=str(rule), reason=f"one of {RULES}"
@@ -65,7 +67,7 @@ def linear_shape(inference: Inference) -> LinearShape:
     if not q.dtype.is_float or k.dtype is not q.dtype or v.dtype is not q.dtype:
         raise DTypeRefused(operation=inference.operation, dtype=q.dtype.value, needed="one float type")
     inference.require(q.rank == k.rank == v.rank == 3, "q, k and v have three axes")
-    inference.require(bool(q_heads) and bool(kv_heads), "q_heads and kv_heads are needed")
+    inference.require(q_heads > 0 and kv_heads > 0, "q_heads and kv_heads are needed")
     inference.require(q_heads % kv_heads == 0, f"{q_heads} query heads share {kv_heads} states")
     size, value_size = floordiv(k.shape[2], kv_heads), floordiv(v.shape[2], kv_heads)
     inference.require(isinstance(size, int) and isinstance(value_size, int), "head sizes are static")

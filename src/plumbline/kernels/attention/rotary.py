@@ -18,9 +18,10 @@ __all__ = ["RotaryKernel", "infer_rotary", "rotary_shape"]
 def rotary_shape(inference: Inference) -> tuple[Dim, int, Dim, int, int]:
     """(batch, heads, positions, head size, turned elements) of a step.
 
-    Operands: `x [B, H, S, D]` or packed `[B, S, H * D]` with attribute heads; `cos` and `sin` `[P, turned / 2]` with
-    `positions [B, S]` int64 (clamped into `[0, P)`, negative ones counted from the end), or `[B, S, turned / 2]`
-    without. Attributes: heads, turned (0: the whole head), interleaved (neighbours are pairs; else the two halves).
+    Operands: `x [B, H, S, D]` or packed `[B, S, H * D]` with attribute heads; `cos` and `sin` `[P, turned /
+    2]` with `positions [B, S]` int64 (clamped into `[0, P)`, negative ones counted from the end), or `[B, S,
+    turned / 2]` without. Attributes: heads, turned (0: the whole head), interleaved (neighbours are pairs;
+    else the two halves).
 
     Raises:
         ShapeRefused, DTypeRefused, AttributeRefused: something does not fit.

@@ -1,7 +1,7 @@
 """The direct convolution: a vector of output columns times a block of output channels.
 
-Each output element is one chain over input channels, then taps in row-major order. Padding contributes nothing
-(a tap outside the image is skipped, it is not a product with zero).
+Each output element is one chain over input channels, then taps in row-major order. Padding contributes
+nothing (a tap outside the image is skipped, it is not a product with zero).
 """
 
 from __future__ import annotations

@@ -106,7 +106,8 @@ def matmul_views(
                 tensor=left, start=batch_offset(b, left, batch), row_stride=depth, column_stride=1
             ),
             MatrixView(
-                tensor=right, start=batch_offset(b, right, batch), row_stride=1 if vector else right.shape[-1],
+                tensor=right, start=batch_offset(b, right, batch),
+                row_stride=1 if vector else right.shape[-1],
                 column_stride=depth if vector else 1,
             ),
         )  # fmt: skip

@@ -124,7 +124,7 @@ def _read(signature: StepSignature) -> tuple[Equation, Mapping[str, Dim]]:
 
 
 def _strides(tensor: TensorRef, labels: tuple[str, ...]) -> dict[str, Index]:
-    """Elements between neighbours along each label: a repeated label walks a diagonal, extent 1 stands still."""
+    """Elements between neighbours along a label: a repeated one walks a diagonal, extent 1 stands still."""
     found: dict[str, Index] = {}
     for axis, label in enumerate(labels):
         if tensor.type.shape[axis] != 1:

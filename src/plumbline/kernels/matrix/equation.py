@@ -16,8 +16,8 @@ ELLIPSIS = "..."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equation:
-    """Labels of every operand and of the result, with ellipses spelled out as labels `.0`, `.1`, ... counted from
-    the last broadcast axis."""
+    """Labels of every operand and of the result, with ellipses spelled out as labels `.0`, `.1`, ... counted
+    from the last broadcast axis."""
 
     operands: tuple[tuple[str, ...], ...]
     result: tuple[str, ...]

@@ -52,7 +52,8 @@ def infer_quantised(inference: Inference) -> tuple[TensorType, ...]:
     require_bytes(inference, left, right, zero)
     grid, shape = matmul_grid(inference, left, right)
     for position, extent, line in ((1, grid.rows, "row"), (2, grid.rows, "row"), (4, grid.columns, "column"),
-                                   (5, grid.columns, "column"), (6, 1, "tensor"), (7, 1, "tensor")):  # fmt: skip
+                                   (5, grid.columns, "column"), (6, 1, "tensor"),
+                                   (7, 1, "tensor")):  # fmt: skip
         _require_per_line(inference, position, extent, line)
     for position in (1, 4, 6):
         if not inference.type(position).dtype.is_float:

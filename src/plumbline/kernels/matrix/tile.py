@@ -1,8 +1,10 @@
-"""The register tile of general matrix products: a few rows times a few vectors of columns, accumulated over depth.
+"""The register tile of general matrix products: a few rows times a few vectors of columns, accumulated over
+depth.
 
-Each result element is one chain `acc = fma(left[k], right[k], acc)` for k = 0, 1, ...; so its bits do not depend on
-the place of the element in a tile. Where the right matrix is contiguous along the depth instead of along the columns,
-`emit_dot_block` keeps one accumulator per lane of the depth and folds the lanes at the end.
+Each result element is one chain `acc = fma(left[k], right[k], acc)` for k = 0, 1, ...; so its bits do not
+depend on the place of the element in a tile. Where the right matrix is contiguous along the depth instead of
+along the columns, `emit_dot_block` keeps one accumulator per lane of the depth and folds the lanes at the
+end.
 """
 
 from __future__ import annotations

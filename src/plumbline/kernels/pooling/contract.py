@@ -32,12 +32,12 @@ def _global(name: str, precision: Precision) -> OperationContract:
 
 CONTRACTS = (
     OperationContract(
-        name="max_pool", infer=infer_max, reference=reference_max_pool, kernel=MaxPoolKernel(), precision=EXACT,
-        dtypes=NUMBERS, mixes_rows=False,
+        name="max_pool", infer=infer_max, reference=reference_max_pool, kernel=MaxPoolKernel(),
+        precision=EXACT, dtypes=NUMBERS, mixes_rows=False,
     ),
     OperationContract(
-        name="average_pool", infer=infer_average, reference=reference_average_pool, kernel=AveragePoolKernel(),
-        precision=SUMS, dtypes=FLOATS, mixes_rows=False,
+        name="average_pool", infer=infer_average, reference=reference_average_pool,
+        kernel=AveragePoolKernel(), precision=SUMS, dtypes=FLOATS, mixes_rows=False,
     ),
     OperationContract(
         name="lp_pool", infer=infer_lp, reference=reference_lp_pool, kernel=LpPoolKernel(), precision=SUMS,

@@ -17,8 +17,8 @@ __all__ = ["GlobalPoolKernel"]
 
 
 class GlobalPoolKernel:
-    """Native code of the three global pools. A plane is folded with one accumulator per lane, then the lanes in a
-    fixed tree, then the elements past the last whole vector."""
+    """Native code of the three global pools. A plane is folded with one accumulator per lane, then the lanes
+    in a fixed tree, then the elements past the last whole vector."""
 
     def work(self, signature: StepSignature, target: TargetDescription) -> Work:
         """One unit is a plane."""

@@ -29,7 +29,7 @@ def rnn_cell(run: Run, inputs: Weights, recurrent: Weights) -> None:
 
 
 def gru_cell(run: Run, inputs: Weights, recurrent: Weights) -> None:
-    """z, r = f(...); n = g(Wx + R(r h)) or, with linear_before_reset, g(Wx + r (R h)); h' = (1 - z) n + z h."""
+    """z, r = f(.); n = g(Wx + R(r h)), or g(Wx + r (R h)) with linear_before_reset; h' = (1 - z) n + z h."""
     if run.call.attributes.get("linear_before_reset", False):
         _gru_linear(run, inputs, recurrent)
     else:

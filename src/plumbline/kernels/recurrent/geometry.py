@@ -1,14 +1,15 @@
 """Shape rules of recurrent layers, and the static facts of one layer.
 
-Operands (ours): `x [T, B, I]`, `w [D, I, G * H]`, `r [D, H, G * H]`, `bias [D, 2 * G * H]`, `lengths [B]` int32,
-`h0 [D, B, H]`, and for LSTM `c0 [D, B, H]` and `peepholes [D, 3 * H]`; G is 1 (rnn), 3 (gru: update, reset, hidden) or
-4 (lstm: input, output, forget, cell). Weights are transposed against ONNX, so that gates are contiguous along the
-hidden units. Results: `y [T, D, B, H]`, `h [D, B, H]` and for LSTM `c [D, B, H]`. With attribute `batch_first` the
-batch stands before time and direction: `x [B, T, I]`, `h0, c0, h, c [B, D, H]`, `y [B, T, D, H]`.
+Operands (ours): `x [T, B, I]`, `w [D, I, G * H]`, `r [D, H, G * H]`, `bias [D, 2 * G * H]`, `lengths [B]`
+int32, `h0 [D, B, H]`, and for LSTM `c0 [D, B, H]` and `peepholes [D, 3 * H]`; G is 1 (rnn), 3 (gru: update,
+reset, hidden) or 4 (lstm: input, output, forget, cell). Weights are transposed against ONNX, so that gates
+are contiguous along the hidden units. Results: `y [T, D, B, H]`, `h [D, B, H]` and for LSTM `c [D, B, H]`.
+With attribute `batch_first` the batch stands before time and direction: `x [B, T, I]`, `h0, c0, h, c [B, D,
+H]`, `y [B, T, D, H]`.
 
-Attributes: direction (forward, reverse, bidirectional), activations (one name per activation of a direction, all
-directions in turn), alphas and betas (one number or None each), clip (0: none), batch_first, linear_before_reset
-(gru), input_forget (lstm).
+Attributes: direction (forward, reverse, bidirectional), activations (one name per activation of a direction,
+all directions in turn), alphas and betas (one number or None each), clip (0: none), batch_first,
+linear_before_reset (gru), input_forget (lstm).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Native code of recurrent layers: a unit runs whole sequences of a few batch rows in one direction.
 
-Gates are vectors along the hidden units, accumulated in registers: bias first, then the inputs in order, then the
-hidden state in order, each a fused multiply-add. So a result does not depend on how many rows share a unit.
+Gates are vectors along the hidden units, accumulated in registers: bias first, then the inputs in order, then
+the hidden state in order, each a fused multiply-add. So a result does not depend on how many rows share a
+unit.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A weight matrix `[depth, gates * hidden]` of one direction, and the vector of each row that multiplies it."""
+    """A weight matrix `[depth, gates * hidden]` of one direction, and the vectors that multiply it."""
 
     matrix: TensorRef
     start: Index

@@ -14,7 +14,8 @@ SUMS = Precision(relative=2e-6, absolute=3e-5)
 
 CONTRACTS = (
     OperationContract(
-        name="dft", infer=infer_dft, reference=reference_dft, kernel=DftKernel(), precision=SUMS, dtypes=FLOATS
+        name="dft", infer=infer_dft, reference=reference_dft, kernel=DftKernel(), precision=SUMS,
+        dtypes=FLOATS,
     ),
     OperationContract(
         name="stft", infer=infer_stft, reference=reference_stft, kernel=StftKernel(), precision=SUMS,

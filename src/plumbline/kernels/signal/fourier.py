@@ -39,10 +39,11 @@ def dft_length(inference: Inference) -> int:
 
 
 def infer_dft(inference: Inference) -> tuple[TensorType, ...]:
-    """Shape rule of `dft(x [..., N, ..., 1 or 2])`: attributes axis (from the front), length, inverse, onesided.
+    """Shape rule of `dft(x [..., N, ..., 1 or 2])`: attributes axis (from the front), length, inverse,
+    onesided.
 
-    A forward one-sided transform of a real signal keeps `length // 2 + 1` bins; an inverse one-sided transform takes
-    that many and yields a real signal `[..., 1]`.
+    A forward one-sided transform of a real signal keeps `length // 2 + 1` bins; an inverse one-sided
+    transform takes that many and yields a real signal `[..., 1]`.
     """
     x, attributes = _signal(inference), inference.attributes
     axis = attributes["axis"]
@@ -131,7 +132,7 @@ def _line_start(tensor: TensorRef, axis: int, outer: Index, inner: Index, inner_
 def _read(
     x: TensorRef, axis: int, start: Index, i: Index, transform: Transform, mirrored: bool
 ) -> tuple[Value, Value]:
-    """Element i of a line: zero past its end; the conjugate of element n - i in the upper half of a mirrored one."""
+    """Element i of a line: zero past its end; in the upper half of a mirrored one the conjugate of n - i."""
     b = x.builder
     place = b.index(i)
     upper = place > transform.length // 2

@@ -1,7 +1,7 @@
 """One discrete Fourier transform of a static length, in the workspace of a unit.
 
-Powers of two use the radix-2 algorithm of J. W. Cooley and J. W. Tukey (1965) with decimation in time; other lengths
-sum the definition term by term with a table of roots of unity, which costs length squared.
+Powers of two use the radix-2 algorithm of J. W. Cooley and J. W. Tukey (1965) with decimation in time; other
+lengths sum the definition term by term with a table of roots of unity, which costs length squared.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Transform:
         numbers = [int(format(i, f"0{bits}b")[::-1], 2) if bits else 0 for i in range(self.length)]
         return b.module.table(f"dft_order_{self.length}", DType.INT32, numbers)
 
-    # -- powers of two ----------------------------------------------------------------------------------------
+    # -- powers of two ---------------------------------------------------------------------------------------
 
     def _butterflies(self, b: FunctionBuilder, lanes: int, real: Pointer, imaginary: Pointer) -> None:
         """Stages of growing span; the roots of the stage with half span h start at h - 1 of the tables."""
@@ -137,7 +137,7 @@ class Transform:
     def _pair(self, b: FunctionBuilder, first: Pointer, second: Pointer, at: Index, lanes: int) -> Complex:
         return b.load(first, self.dtype, at, lanes=lanes), b.load(second, self.dtype, at, lanes=lanes)
 
-    # -- other lengths ----------------------------------------------------------------------------------------
+    # -- other lengths ---------------------------------------------------------------------------------------
 
     def _sum(self, b: FunctionBuilder, real: Pointer, imaginary: Pointer, k: Index) -> Complex:
         """sum_j x[j] * root ** (j * k)."""

@@ -33,8 +33,8 @@ class Gram:
 def grams_of(attributes: Mapping[str, Any]) -> tuple[Gram, ...]:
     """The n-grams of lengths `min_length..max_length`.
 
-    Attributes: pool (all items, by length), starts (first item of each length), columns (one per n-gram), weights (one
-    per n-gram or None), mode, min_length, max_length, max_skip.
+    Attributes: pool (all items, by length), starts (first item of each length), columns (one per n-gram),
+    weights (one per n-gram or None), mode, min_length, max_length, max_skip.
 
     Raises:
         AttributeRefused: the lists do not fit each other.
@@ -98,10 +98,10 @@ class NgramKernel:
                 y.store_flat(b.const(DType.FLOAT32, 0.0), target + column)
             for size, grams in sorted(by_length.items()):
                 tables = _tables(b, size, grams)
-                with b.range(0, len(grams)) as gram:
-                    count = _count(b, x, source, length, tables[0], gram, size, call.attributes["max_skip"])
-                    place = target + b.load(tables[1], DType.INT64, gram)
-                    weight = b.load(tables[2], DType.FLOAT32, gram)
+                with b.range(0, len(grams)) as number:
+                    count = _count(b, x, source, length, tables[0], number, size, call.attributes["max_skip"])
+                    place = target + b.load(tables[1], DType.INT64, number)
+                    weight = b.load(tables[2], DType.FLOAT32, number)
                     y.store_flat(
                         y.load_flat(place) + _value(b, call.attributes["mode"], count, weight), place
                     )
@@ -122,7 +122,7 @@ def _count(
     b: FunctionBuilder, x: TensorRef, source: Index, length: Index, items: Pointer, gram: Index, size: int,
     max_skip: int,
 ) -> Value:  # fmt: skip
-    """Occurrences of an n-gram with 0 to `max_skip` items left out between neighbours; one item cannot skip."""
+    """Occurrences of an n-gram with 0 to `max_skip` items between neighbours; one item cannot skip."""
 
     def with_skip(skip: Index, carried: list[Value]) -> Sequence[Value]:
         distance = skip + 1

@@ -1,7 +1,8 @@
 """Optimiser steps `adagrad`, `adam` and `momentum`: one tensor of parameters, element by element.
 
-Operands: the learning rate and the count of updates so far (scalars), the parameters, their gradient, and the states
-that the method keeps. Results: new parameters, then new states. Scalars are computed in float64 before the loop.
+Operands: the learning rate and the count of updates so far (scalars), the parameters, their gradient, and the
+states that the method keeps. Results: new parameters, then new states. Scalars are computed in float64 before
+the loop.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Method:
         states: tensors that it keeps.
         defaults: attributes and their defaults.
         rate: effective rate in float64 from the rate, the count and the attributes.
-        step: new parameters and states from rate, regularised gradient, parameters, states, whether this is the
+        step: new parameters and states from rate, regularised gradient, parameters, states, whether this is
+        the
             first update, and the attributes; all vectors.
         reference: the same in numpy.
     """
@@ -144,7 +146,8 @@ METHODS: Mapping[str, Method] = {
         },
     ),
     "momentum": Method(
-        states=1, rate=lambda b, rate, count, params: rate, step=_momentum_step, reference=_reference_momentum,
+        states=1, rate=lambda b, rate, count, params: rate, step=_momentum_step,
+        reference=_reference_momentum,
         defaults={"alpha": 0.9, "beta": 1.0, "mode": "standard", "norm_coefficient": 0.0},
     ),
 }  # fmt: skip

@@ -12,7 +12,7 @@ __all__: list[str] = []
 
 
 def _attributes(node: NodeView) -> dict[str, Any]:
-    """Kernel, window and rounding; automatic padding fixes the extents itself, so rounding up means nothing there."""
+    """Kernel, window and rounding; automatic padding fixes the extents, so rounding up has no say."""
     kernel = node.ints("kernel_shape")
     ceil = node.int("ceil_mode", 0) != 0 and automatic(node) == "NOTSET"
     return {"kernel": kernel, "ceil": ceil, **window_attributes(node, kernel)}
