@@ -135,6 +135,21 @@ def test_running_fold_agrees_with_numpy(name: str, exclusive: bool, reverse: boo
         verify_operation(get_operation(name), [draw(DType.FLOAT32, shape)], {**attributes, "axis": axis})
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+def test_running_fold_along_an_axis_of_run_time_agrees_with_numpy(axis: int) -> None:
+    x = draw(DType.FLOAT32, (3, 4, 5))
+    for attributes in ({}, {"exclusive": True, "reverse": True}):
+        for place in (np.array(axis, np.int64), np.array([axis], np.int32)):
+            verify_operation(get_operation("cum_sum"), [x, place], attributes, symbolic=SYMBOLIC)
+
+
+def test_running_fold_along_an_axis_that_does_not_exist_stays_inside_the_tensor() -> None:
+    x = draw(DType.FLOAT32, (3, 4))
+    for wrong, held in ((7, 1), (-9, 0)):
+        (result,) = run_native(get_operation("cum_sum"), [x, np.array(wrong, np.int64)])
+        np.testing.assert_allclose(result, np.cumsum(x, axis=held), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("largest", [False, True])
 def test_top_k_agrees_with_a_stable_sort(largest: bool) -> None:
     cases = [((3, 50), -1, 5), ((3, 50), 0, 2), ((2, 13, 4, 5), 1, 13), ((2, 13), -1, 0), ((2, 13), -1, 1),

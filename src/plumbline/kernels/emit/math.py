@@ -38,6 +38,9 @@ __all__ = [
 _EXP_TAIL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 """(e**x - 1 - x) / x**2 near zero, highest power first."""
 
+_MAGIC, _MAGIC_BITS = 12582912.0, 0x4B400000
+"""1.5 * 2**23: adding it rounds a float32 to a whole number, which then stands in the low bits."""
+
 
 def library(b: FunctionBuilder, name: str, *operands: Value) -> Value:
     """Call a C library function for each lane, in a loop over a small stack array."""
@@ -85,18 +88,18 @@ def exp(b: FunctionBuilder, x: Value) -> Value:
     if x.dtype is DType.FLOAT64:
         return library(b, "exp", x)
     clamped = at_most(b, at_least(b, x, -104.0), 89.0)
-    n = b.intrinsic("llvm.roundeven", clamped * 1.4426950408889634)
+    shifted = b.fma(clamped, 1.4426950408889634, b.const(x.dtype, _MAGIC, x.lanes))
+    n = shifted - _MAGIC
     r = b.fma(n, -0.693359375, clamped)
     r = b.fma(n, 2.12194440e-4, r)
     p = polynomial(b, r, (*_EXP_TAIL, 1.0, 1.0))
-    return _scale_by_power_of_two(b, p, n)
+    return _scale_by_power_of_two(b, p, b.bitcast(shifted, DType.INT32) - _MAGIC_BITS)
 
 
 def _scale_by_power_of_two(b: FunctionBuilder, x: Value, n: Value) -> Value:
     """x * 2**n in two exact steps, so that results near the limits of the format stay right."""
-    whole = b.cast(n, DType.INT32)
-    half = b.shift_right(whole, 1)
-    return x * _power_of_two(b, half) * _power_of_two(b, whole - half)
+    half = b.shift_right(n, 1)
+    return x * _power_of_two(b, half) * _power_of_two(b, n - half)
 
 
 def _power_of_two(b: FunctionBuilder, exponent: Value) -> Value:

@@ -15,7 +15,7 @@ from plumbline.contracts.tensors import DType
 if TYPE_CHECKING:
     from plumbline.kernels.emit.ir import FunctionBuilder, Value
 
-__all__ = ["bfloat16_to_float32", "float32_to_bfloat16", "float64_to_float32_odd"]
+__all__ = ["bfloat16_to_float32", "float32_to_bfloat16", "float64_to_float32_odd", "float_to_integer"]
 
 
 def bfloat16_to_float32(b: FunctionBuilder, x: Value) -> Value:
@@ -45,3 +45,23 @@ def float64_to_float32_odd(b: FunctionBuilder, x: Value, nearest: Value) -> Valu
     bits = b.bitcast(nearest, DType.UINT32)
     truncated = b.select(away, bits - 1, bits)
     return b.bitcast(b.select(inexact, truncated | 1, bits), DType.FLOAT32)
+
+
+def float_to_integer(b: FunctionBuilder, x: Value, dtype: DType) -> Value:
+    """Truncate float32 or float64 to an integer type, held inside its limits; NaN becomes 0.
+
+    LLVM's own saturating conversion is scalar on some vectors; this is the same function in vectors.
+    """
+    bits = dtype.size_bytes * 8 - (1 if dtype.is_signed else 0)
+    mantissa = 53 if x.dtype is DType.FLOAT64 else 24
+    low = -(2.0**bits) if dtype.is_signed else 0.0
+    high = 2.0**bits - (2.0 ** (bits - mantissa) if bits > mantissa else 1.0)
+    number = b.select(b.is_nan(x), 0.0, x)
+    number = b.select(b.compare("lt", number, low), low, number)
+    held = b.select(b.compare("gt", number, high), high, number)
+    wide = DType.INT32 if dtype.size_bytes < 4 else dtype
+    opcode, kind = "fptosi" if wide.is_signed else "fptoui", b.const(wide, 0, x.lanes).type
+    whole = b.cast(b.emit(f"{opcode} {x.type} {held.text} to {kind}", wide, x.lanes), dtype)
+    if bits <= mantissa:
+        return whole
+    return b.select(b.compare("gt", number, high), 2**bits - 1, whole)

@@ -88,6 +88,16 @@ def _infer_same(dtypes: frozenset[DType]) -> Callable[[Inference], tuple[TensorT
     return infer
 
 
+def _infer_scan(inference: Inference) -> tuple[TensorType, ...]:
+    if len(inference.inputs) < 2 or inference.inputs[1] is None:
+        return _infer_same(_NUMBERS)(inference)
+    source, axis = _accept(inference, _NUMBERS), inference.inputs[1]
+    inference.require(axis.elements == 1 and source.rank > 0, "the axis is one number")
+    if axis.dtype not in (DType.INT32, DType.INT64):
+        raise DTypeRefused(operation=inference.operation, dtype=axis.dtype.value, needed="int32 or int64")
+    return (TensorType(source.dtype, source.shape),)
+
+
 def _infer_top_k(inference: Inference) -> tuple[TensorType, ...]:
     source = _accept(inference, frozenset(DType))
     axis = normal_axis("top_k", int(inference.attributes.get("axis", -1)), source.rank)
@@ -132,7 +142,7 @@ CONTRACTS = (
     _contract("hardmax", _infer_same(_FLOATS), reference_hardmax, HardmaxKernel(), _FLOATS),
     _contract("arg_max", _infer_extreme, reference_extreme, ExtremeKernel(), frozenset(DType)),
     _contract("arg_min", _infer_extreme, reference_extreme, ExtremeKernel(), frozenset(DType)),
-    _contract("cum_sum", _infer_same(_NUMBERS), reference_scan, ScanKernel(), _NUMBERS, _RUNNING),
-    _contract("cum_prod", _infer_same(_NUMBERS), reference_scan, ScanKernel(), _NUMBERS, _RUNNING),
+    _contract("cum_sum", _infer_scan, reference_scan, ScanKernel(), _NUMBERS, _RUNNING),
+    _contract("cum_prod", _infer_scan, reference_scan, ScanKernel(), _NUMBERS, _RUNNING),
     _contract("top_k", _infer_top_k, reference_top_k, TopKKernel(), frozenset(DType)),
 )

@@ -80,6 +80,8 @@ def reference_hardmax(operation: str, inputs: Arrays, attributes: Attributes) ->
 def reference_scan(operation: str, inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
     """Running sum or product."""
     x, axis = _first(inputs), attributes.get("axis", -1)
+    if len(inputs) > 1 and inputs[1] is not None:
+        axis = int(np.asarray(inputs[1]).ravel()[0])
     wide = _wide(x)
     if attributes.get("reverse", False):
         wide = np.flip(wide, axis)

@@ -79,15 +79,16 @@ converts("ArgMin")(_extreme("arg_min"))
 
 def _scan(operation: str) -> Converter:
     def convert(node: NodeView) -> Converted:
-        axes = node.integers(1)
-        if len(axes) != 1:
-            node.refuse(f"the axis has {len(axes)} elements")
-        chosen = {
-            "axis": axes[0],
+        chosen: dict[str, int | bool] = {
             "exclusive": node.int("exclusive", 0) != 0,
             "reverse": node.int("reverse", 0) != 0,
         }
-        return node.add1(operation, [node.input(0)], chosen)
+        axis = node.find_numbers(1)
+        if axis is None:
+            return node.add1(operation, [node.input(0), node.input(1)], chosen)
+        if axis.size != 1:
+            node.refuse(f"the axis has {axis.size} elements")
+        return node.add1(operation, [node.input(0)], {**chosen, "axis": int(axis.ravel()[0])})
 
     return convert
 
