@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from plumbline.contracts.tensors import DType
-from plumbline.kernels.contract import AttributeRefused, Inference
-from plumbline.kernels.emit.ir import FunctionBuilder, Value
+from plumbline.contracts.tensors import DType, TensorType
+from plumbline.kernels.contract import AttributeRefused, DTypeRefused, Inference, KernelCall
+from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value
+from plumbline.kernels.emit.tensor import TensorRef
+from plumbline.kernels.movement.runs import copy_run
 
-__all__ = ["REDUCTIONS", "combine", "combine_at", "required_reduction"]
+__all__ = [
+    "REDUCTIONS",
+    "combine",
+    "combine_at",
+    "copy_unless_shared",
+    "require_same_dtype",
+    "required_reduction",
+]
 
 REDUCTIONS = ("none", "add", "mul", "max", "min")
 
@@ -55,3 +64,25 @@ def combine_at(
     else:
         with np.errstate(all="ignore"):
             _UFUNCS[reduction].at(target, place, updates)
+
+
+def copy_unless_shared(
+    call: KernelCall, data: TensorRef, output: TensorRef, first: Index, count: Index
+) -> None:
+    """Copy a run of the data to the output where they are different tensors."""
+    b = call.builder
+    differ = b.emit(f"icmp ne ptr {data.pointer.text}, {output.pointer.text}", DType.BOOL)
+    with b.when(differ):
+        copy_run(b, call.target, data.dtype, (data.pointer, first), (output.pointer, first), count)
+
+
+def require_same_dtype(inference: Inference, data: TensorType, updates: TensorType) -> None:
+    """Check that updates have the element type of the data.
+
+    Raises:
+        DTypeRefused: they have not.
+    """
+    if data.dtype is not updates.dtype:
+        raise DTypeRefused(
+            operation=inference.operation, dtype=updates.dtype.value, needed=f"updates of {data.dtype.value}"
+        )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.contracts.dims import Dim, mul, product
+from plumbline.contracts.dims import Dim, evaluate, mul, product
 from plumbline.contracts.program import StepSignature
 from plumbline.contracts.tensors import DType, TensorType
 from plumbline.kernels.contract import Inference, KernelCall, OperationContract, Work
@@ -19,9 +19,8 @@ from plumbline.kernels.indexing.positions import (
     end_unless_empty,
     load_index,
     require_indices,
-    resolved_axis,
 )
-from plumbline.kernels.movement.rearrange import array, input_type
+from plumbline.kernels.movement.operands import array, input_type, required_axis
 from plumbline.kernels.movement.runs import RowSplit, bits_of, copy_run
 
 __all__ = ["CONTRACTS"]
@@ -33,7 +32,7 @@ Attributes = Mapping[str, Any]
 def _infer_gather(inference: Inference) -> tuple[TensorType, ...]:
     """Inputs: data, indices. Attribute `axis`; the indices replace that axis."""
     data, indices = inference.type(0), require_indices(inference, 1)
-    axis = resolved_axis(inference, data.rank)
+    axis = required_axis(inference, data.rank)
     return (TensorType(data.dtype, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])),)
 
 
@@ -74,7 +73,7 @@ def _reference_gather(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarra
 def _infer_elements(inference: Inference) -> tuple[TensorType, ...]:
     """Inputs: data, indices of the same rank, not longer than data on other axes. Attribute `axis`."""
     data, indices = inference.type(0), require_indices(inference, 1)
-    axis = resolved_axis(inference, data.rank)
+    axis = required_axis(inference, data.rank)
     inference.require(data.rank == indices.rank, f"indices {indices} for {data}")
     for i, (short, long) in enumerate(zip(indices.shape, data.shape, strict=True)):
         beyond = i != axis and isinstance(short, int) and isinstance(long, int) and short > long
@@ -131,7 +130,7 @@ def _infer_nd(inference: Inference) -> tuple[TensorType, ...]:
     inference.require(
         data.shape[:batch] == indices.shape[:batch], f"batch axes of {data} and {indices} differ"
     )
-    tail = data.shape[batch + int(str(depth)) :]
+    tail = data.shape[batch + evaluate(depth, {}) :]
     return (TensorType(data.dtype, (*indices.shape[:-1], *tail)),)
 
 
@@ -143,7 +142,7 @@ class _GatherNdKernel:
     def emit(self, call: KernelCall) -> None:
         b, data, indices, output = call.builder, call.input(0), call.input(1), call.output()
         batch = int(call.attributes["batch_dims"])
-        depth = int(str(input_type(call.signature, 1).shape[-1]))
+        depth = evaluate(input_type(call.signature, 1).shape[-1], {})
         in_batch = b.index(call.dim(product(input_type(call.signature, 1).shape[batch:-1])))
         batch_elements = call.dim(product(input_type(call.signature).shape[batch:]))
         width = call.dim(product(input_type(call.signature).shape[batch + depth :]))
@@ -160,7 +159,7 @@ class _GatherNdKernel:
 
     def _split(self, signature: StepSignature) -> RowSplit:
         data, indices = input_type(signature), input_type(signature, 1)
-        skipped = int(signature.attributes["batch_dims"]) + int(str(indices.shape[-1]))
+        skipped = int(signature.attributes["batch_dims"]) + evaluate(indices.shape[-1], {})
         return RowSplit.plan(product(indices.shape[:-1]), product(data.shape[skipped:]))
 
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from plumbline.contracts.tensors import DType, TensorType
-from plumbline.kernels.contract import AttributeRefused, DTypeRefused, Inference, KernelCall
+from plumbline.kernels.contract import DTypeRefused, Inference, KernelCall
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value
 from plumbline.kernels.emit.tensor import product
 
-__all__ = ["clamped", "end_unless_empty", "load_index", "require_indices", "resolved_axis"]
+__all__ = ["clamped", "end_unless_empty", "load_index", "require_indices"]
 
 
 def load_index(b: FunctionBuilder, value: Value, extent: Index) -> Value:
@@ -51,17 +51,3 @@ def require_indices(inference: Inference, position: int) -> TensorType:
             operation=inference.operation, dtype=found.dtype.value, needed="indices are int32 or int64"
         )
     return found
-
-
-def resolved_axis(inference: Inference, rank: int) -> int:
-    """Attribute `axis` counted from the front.
-
-    Raises:
-        AttributeRefused: the tensor has no such axis.
-    """
-    axis = int(inference.attributes["axis"])
-    if not -rank <= axis < rank:
-        raise AttributeRefused(
-            operation=inference.operation, attribute="axis", value=str(axis), reason=f"rank is {rank}"
-        )
-    return axis % rank

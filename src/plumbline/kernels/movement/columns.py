@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product as every
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from plumbline.kernels.contract import Inference, KernelCall, OperationContract,
 from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef, row_major_strides, unflatten
-from plumbline.kernels.movement.rearrange import array
+from plumbline.kernels.movement.operands import array, required_positive, required_shape
 from plumbline.kernels.movement.runs import RowSplit
 
 __all__ = ["CONTRACTS"]
@@ -31,7 +32,11 @@ def _infer(inference: Inference) -> tuple[TensorType, ...]:
     block = tuple(attributes["block"])
     inference.require(source.rank == 3, f"[N, C * block, L] is needed, not {source}")
     columns = source.shape[1]
-    cells = int(np.prod(block))
+    required_positive(inference, len(block), "block", "strides", "dilations")
+    for name in ("image", "before", "after"):
+        inference.require(len(attributes[name]) == len(block) > 0, f"{name} needs {len(block)} entries")
+    required_shape(inference, attributes["image"])
+    cells = prod(block)
     inference.require(
         isinstance(columns, Expr) or columns % cells == 0, f"{columns} is no multiple of {cells}"
     )
@@ -59,7 +64,7 @@ class _Kernel:
         split = _split(signature)
         return Work(
             units=split.units,
-            unit_cost=4.0 * split.unit_elements * float(np.prod(signature.attributes["block"])),
+            unit_cost=4.0 * split.unit_elements * float(prod(signature.attributes["block"])),
         )
 
     def emit(self, call: KernelCall) -> None:
@@ -114,7 +119,7 @@ class _Sum:
         if inside is None:
             return
         n, channel = self._place[0], self._place[1]
-        line = b.index(channel) * int(np.prod(self._block)) + cell
+        line = b.index(channel) * prod(self._block) + cell
         strides = row_major_strides(self._source.shape)
         with b.when(inside):
             value = self._source.load_flat(b.index(n) * strides[0] + line * strides[1] + column)
@@ -130,7 +135,7 @@ def _reference(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any
     x = array(inputs)
     block, strides, dilations = attributes["block"], attributes["strides"], attributes["dilations"]
     positions = _positions(attributes)
-    channels = x.shape[1] // int(np.prod(block))
+    channels = x.shape[1] // prod(block)
     cells = x.reshape(x.shape[0], channels, *block, *positions)
     padded_shape = [
         e + a + z

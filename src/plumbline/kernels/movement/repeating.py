@@ -15,8 +15,8 @@ from plumbline.kernels.emit.ir import Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.movement.copying import CopyKernel
 from plumbline.kernels.movement.folding import FoldedPadKernel
+from plumbline.kernels.movement.operands import array, input_type, required_shape
 from plumbline.kernels.movement.pieces import Piece, Side, dense_strides, region, whole
-from plumbline.kernels.movement.rearrange import array, input_type
 from plumbline.kernels.movement.runs import bits_of
 
 __all__ = ["CONTRACTS"]
@@ -27,7 +27,7 @@ Attributes = Mapping[str, Any]
 
 def _infer_expand(inference: Inference) -> tuple[TensorType, ...]:
     """Attribute `shape`: the whole output shape; the input broadcasts to it."""
-    source, shape = inference.type(0), tuple(inference.attributes["shape"])
+    source, shape = inference.type(0), required_shape(inference, inference.attributes["shape"])
     inference.require(len(shape) >= source.rank, f"{source} does not broadcast to {shape}")
     for extent, wanted in zip(reversed(source.shape), reversed(shape), strict=False):
         inference.require(extent in (1, wanted), f"{source} does not broadcast to {shape}")

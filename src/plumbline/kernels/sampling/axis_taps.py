@@ -170,7 +170,9 @@ class ComputedTaps:
         self._length, self._real_length = length_value, self._scale * self._real_extent
 
     def tap(self, position: Index, number: Index) -> Tap:
-        """Tap `number` (a plain integer) of an output position."""
+        """Tap `number` of an output position."""
+        if not isinstance(number, int):
+            raise TypeError("taps computed at run time are unrolled")
         b, rule = self._b, self._rule
         x = self._coordinate(position)
         last = self._extent - 1
@@ -180,13 +182,13 @@ class ComputedTaps:
         steps = range(-rule.reach, rule.reach + 2)
         whole = b.cast(base, DType.INT64)
         weights = [self._weight(x, base, whole, step) for step in steps]
-        chosen = weights[int(str(number))]
+        chosen = weights[number]
         if rule.exclude_outside:
             total = weights[0]
             for weight in weights[1:]:
                 total = total + weight
             chosen = chosen / b.select(b.compare("eq", total, 0.0), 1.0, total)
-        index = whole + steps[int(str(number))]
+        index = whole + steps[number]
         return b.maximum(b.minimum(index, last), 0), b.cast(chosen, self._wide)
 
     def _weight(self, x: Value, base: Value, whole: Value, step: int) -> Value:

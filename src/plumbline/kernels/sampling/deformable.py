@@ -14,7 +14,8 @@ from plumbline.kernels.contract import DTypeRefused, Inference, KernelCall, Oper
 from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import unflatten
-from plumbline.kernels.movement.rearrange import array, input_type
+from plumbline.kernels.indexing.positions import end_unless_empty
+from plumbline.kernels.movement.operands import array, input_type, required_positive, static_extents
 from plumbline.kernels.sampling.points import axis_points, cross, weighted_sum, wide_float
 
 __all__ = ["CONTRACTS"]
@@ -32,12 +33,12 @@ def _infer(inference: Inference) -> tuple[TensorType, ...]:
     inference.require(
         w.is_static and isinstance(x.shape[1], int), f"weights {w} and channels of {x} must be static"
     )
-    out_channels, group_channels, kh, kw = (int(str(d)) for d in w.shape)
-    channels, group, offset_group = (
-        int(str(x.shape[1])),
-        int(attributes["group"]),
-        int(attributes["offset_group"]),
-    )
+    required_positive(inference, 2, "strides", "dilations")
+    for name in ("before", "after"):
+        inference.require(len(attributes[name]) == 2, f"{name} needs two pads")
+    out_channels, group_channels, kh, kw = static_extents(w.shape)
+    (channels,) = static_extents(x.shape[1:2])
+    group, offset_group = int(attributes["group"]), int(attributes["offset_group"])
     inference.require(group > 0 and offset_group > 0, "groups are positive")
     inference.require(
         channels == group_channels * group and out_channels % group == 0, f"{w} for {x}, {group} groups"
@@ -77,7 +78,7 @@ class _Kernel:
         n, out_channels, height, width = signature.outputs[0].shape
         samples = _samples(signature)
         wide = wide_float(input_type(signature).dtype)
-        cost = 12.0 * samples + 2.0 * samples * float(str(out_channels))
+        cost = 12.0 * samples + 2.0 * samples * static_extents((out_channels,))[0]
         return Work(
             units=mul(n, mul(height, width)), unit_cost=cost, workspace_bytes=samples * wide.size_bytes
         )
@@ -86,7 +87,7 @@ class _Kernel:
         b, output = call.builder, call.output()
         n, channels, height, width = output.shape
         position_count = b.index(call.dim(mul(*call.signature.outputs[0].shape[2:])))
-        with b.range(call.begin, call.end) as unit:
+        with b.range(call.begin, end_unless_empty(call, call.input(0).shape)) as unit:
             batch, row, column = unflatten(b, unit, (n, height, width))
             position = b.index(unit) % position_count
             self._sample_window(call, batch, (row, column), position, position_count)
@@ -102,9 +103,9 @@ class _Kernel:
     ) -> None:
         b, x, offset, mask = call.builder, call.input(0), call.input(2), call.optional_input(4)
         wide, attributes = wide_float(x.dtype), call.attributes
-        kh, kw = (int(str(d)) for d in input_type(call.signature, 1).shape[2:])
+        kh, kw = static_extents(input_type(call.signature, 1).shape[2:])
         taps, groups = kh * kw, int(attributes["offset_group"])
-        shared = int(str(x.shape[1])) // groups
+        shared = static_extents(input_type(call.signature).shape[1:2])[0] // groups
         with b.range(0, groups) as g, b.range(0, kh) as i, b.range(0, kw) as j:
             tap = b.index(i) * kw + j
             line = (b.index(batch) * groups + g) * taps + tap
@@ -128,7 +129,7 @@ class _Kernel:
     def _multiply(self, call: KernelCall, first_line: Value, position: Value, position_count: Value) -> None:
         b, w, bias, output = call.builder, call.input(1), call.optional_input(3), call.output()
         wide, group = wide_float(w.dtype), int(call.attributes["group"])
-        out_channels, *window = (int(str(d)) for d in input_type(call.signature, 1).shape)
+        out_channels, *window = static_extents(input_type(call.signature, 1).shape)
         length, shared = int(np.prod(window)), out_channels // group
         lanes = call.target.lanes(wide)
         with b.range(0, group) as g, b.range(0, shared) as o:
@@ -152,8 +153,8 @@ class _Kernel:
 
 def _samples(signature: StepSignature) -> int:
     """Values of one window over all input channels."""
-    channels = int(str(input_type(signature).shape[1]))
-    kh, kw = (int(str(d)) for d in input_type(signature, 1).shape[2:])
+    channels = static_extents(input_type(signature).shape[1:2])[0]
+    kh, kw = static_extents(input_type(signature, 1).shape[2:])
     return channels * kh * kw
 
 

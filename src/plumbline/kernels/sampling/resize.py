@@ -20,7 +20,8 @@ from plumbline.kernels.contract import (
 from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import unflatten
-from plumbline.kernels.movement.rearrange import input_type
+from plumbline.kernels.indexing.positions import end_unless_empty
+from plumbline.kernels.movement.operands import input_type, required_shape
 from plumbline.kernels.movement.runs import RowSplit, bits_of, each_lane_group
 from plumbline.kernels.sampling.axis_taps import AxisRule, ComputedTaps, TableTaps, Tap, Taps, tap_table
 from plumbline.kernels.sampling.resize_reference import reference
@@ -38,6 +39,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 """Attributes with closed choices; the names of the values are those of ONNX."""
 
 _LARGEST_TABLE = 1 << 18
+_LARGEST_FILTER = 1 << 21
 _UNROLLED_TAPS = 4
 
 
@@ -57,12 +59,12 @@ def _infer(inference: Inference) -> tuple[TensorType, ...]:
                 value=str(attributes[name]),
                 reason=f"not one of {allowed}",
             )
-    shape, scales = tuple(attributes["shape"]), attributes["scales"]
+    shape, scales = required_shape(inference, attributes["shape"]), attributes["scales"]
     inference.require(
         len(shape) == len(scales) == source.rank, "shape and scales need one entry for each axis"
     )
     for scale in scales:
-        if scale is not None and not scale > 0:
+        if scale is not None and not 0 < scale < float("inf"):
             raise AttributeRefused(
                 operation="resize", attribute="scales", value=str(scales), reason="not positive"
             )
@@ -112,10 +114,15 @@ class _ResizeKernel:
         """Rows, or parts of long ones."""
         shape = input_type(signature).shape
         for axis, rule in resized_axes(signature).items():
-            unknown = rule.scale is None or not isinstance(shape[axis], int)
-            if signature.attributes["antialias"] and unknown and rule.mode != "nearest":
+            length = signature.outputs[0].shape[axis]
+            static = isinstance(shape[axis], int) and isinstance(length, int)
+            if signature.attributes["antialias"] and rule.mode != "nearest" and not static:
                 raise ShapeRefused(
                     operation="resize", reason=f"antialias needs static extents, axis {axis} is {shape[axis]}"
+                )
+            if rule.antialias and isinstance(length, int) and length * rule.taps > _LARGEST_FILTER:
+                raise ShapeRefused(
+                    operation="resize", reason=f"a filter of {rule.taps} elements on axis {axis}"
                 )
         split, inner = _split(signature)
         taps = 1
@@ -153,9 +160,10 @@ class _Emitter:
 
     def _taps(self, axis: int, rule: AxisRule) -> Taps:
         extent, length = self.source.shape[axis], self.output.shape[axis]
-        static = isinstance(extent, int) and isinstance(length, int)
-        if static and (rule.antialias or int(str(length)) * rule.taps <= _LARGEST_TABLE):
-            indices, weights = tap_table(rule, int(str(extent)), int(str(length)))
+        if isinstance(extent, int) and isinstance(length, int):
+            if not rule.antialias and length * rule.taps > _LARGEST_TABLE:
+                return ComputedTaps(self.b, rule, extent, length, self.wide)
+            indices, weights = tap_table(rule, extent, length)
             return TableTaps(self.b, indices, weights, self.wide)
         return ComputedTaps(self.b, rule, extent, length, self.wide)
 
@@ -165,7 +173,12 @@ class _Emitter:
         last = max(self.rules, default=len(shape) - 1)
         split, inner_dim = _split(self.call.signature)
         inner = self.call.dim(inner_dim)
-        with split.each(self.call, self.call.begin, self.call.end) as (row, first, count):
+        end = end_unless_empty(self.call, self.source.shape)
+        with split.each(self.call, self.call.begin, end) as (
+            row,
+            first,
+            count,
+        ):
             outer = unflatten(b, row, shape[: max(last, 0)])
             self.hoisted = {a: self._all_taps(a, outer[a]) for a in self.rules if a < last}
             with b.range(0, count) as i:

@@ -14,7 +14,7 @@ from plumbline.kernels.contract import DTypeRefused, Inference, KernelCall, Oper
 from plumbline.kernels.emit.ir import Index
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import unflatten
-from plumbline.kernels.movement.rearrange import array
+from plumbline.kernels.movement.operands import array, required_shape
 from plumbline.kernels.movement.runs import bits_of, fill_run
 
 __all__ = ["CONTRACTS"]
@@ -32,6 +32,7 @@ def _infer(inference: Inference) -> tuple[TensorType, ...]:
     rank = x.rank - 2
     inner, outer = tuple(inference.attributes["inner"]), tuple(inference.attributes["outer"])
     inference.require(len(inner) == len(outer) == rank, f"inner and outer need {rank} extents")
+    required_shape(inference, (*inner, *outer))
     if indices.dtype is not DType.INT64:
         raise DTypeRefused(operation="max_unpool", dtype=indices.dtype.value, needed="int64 indices")
     return (TensorType(x.dtype, (*x.shape[:2], *outer)),)

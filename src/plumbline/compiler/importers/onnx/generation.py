@@ -14,6 +14,8 @@ from plumbline.contracts.dims import Dim, Expr, add, mul
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.movement.bounds import count_steps
 
+MAX_RANGE = 1 << 48
+
 
 @converts("ConstantOfShape", since=9)
 def constant_of_shape(node: NodeView) -> Converted:
@@ -33,6 +35,8 @@ def range_(node: NodeView) -> Converted:
         if delta == 0.0 or not all(map(math.isfinite, (start, limit, delta))):
             node.refuse(f"range from {start} to {limit} by {delta}")
         size = max(0, math.ceil((limit - start) / delta))
+        if size >= MAX_RANGE:
+            node.refuse(f"a range of {size} elements")
         return node.add1("range", [node.input(0), node.input(2)], {"size": size})
     first, end, step = (node.dims(i)[0] for i in range(3))
     if not isinstance(step, int):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from plumbline.compiler.graph.graph import TensorID
 from plumbline.compiler.importers.onnx.node import NodeView
 from plumbline.compiler.importers.onnx.registry import Converted, converts
-from plumbline.contracts.dims import Dim, Expr, ceildiv, floordiv, minimum, mul, product, sub
+from plumbline.contracts.dims import Dim, Expr, floordiv, mul, product, sub
 from plumbline.kernels.movement.bounds import resolve_slice
 
 
@@ -36,6 +36,8 @@ def reshape(node: NodeView) -> Converted:
             if axis >= len(source):
                 node.refuse(f"shape entry {axis} copies a dimension that {node.type(0)} has not")
             dim = source[axis]
+        if isinstance(dim, int) and dim < -1:
+            node.refuse(f"shape entry {axis} is {dim}")
         shape.append(dim)
     return node.reshape(node.input(0), _with_rest(node, shape, product(source)))
 
@@ -180,13 +182,15 @@ def split(node: NodeView) -> Converted:
 
 
 def _equal_parts(node: NodeView, extent: Dim, count: int) -> tuple[Dim, ...]:
+    if count < 1:
+        node.refuse(f"{count} parts")
     if isinstance(extent, Expr):
         part = floordiv(extent, count)
         if mul(part, count) != extent:
             node.refuse_data_dependent(f"{extent} elements in {count} parts")
         return (part,) * count
-    part = ceildiv(extent, count)
-    return tuple(minimum(part, max(0, extent - i * int(str(part)))) for i in range(count))
+    part = -(-extent // count)
+    return tuple(min(part, max(0, extent - i * part)) for i in range(count))
 
 
 @converts("DepthToSpace")
@@ -271,6 +275,8 @@ def center_crop_pad(node: NodeView) -> Converted:
     """Crop or pad each axis about its centre."""
     shape, wanted = node.shape(0), node.dims(1)
     axes = node.ints("axes", tuple(range(len(shape))))
+    if len(axes) != len(wanted):
+        node.refuse(f"{len(wanted)} extents for {len(axes)} axes")
     before: list[Dim] = [0] * len(shape)
     after: list[Dim] = [0] * len(shape)
     for axis, extent in zip((axis_of(node, a, len(shape)) for a in axes), wanted, strict=True):

@@ -10,7 +10,7 @@ from plumbline.compiler.graph.graph import TensorID
 from plumbline.compiler.importers.onnx.movement import axis_of
 from plumbline.compiler.importers.onnx.node import NodeView
 from plumbline.compiler.importers.onnx.registry import Converted, converts
-from plumbline.contracts.dims import Dim, Expr, add, floordiv, mul, sub
+from plumbline.contracts.dims import Dim, Expr, add, evaluate, floordiv, mul, sub
 
 # -- resize
 
@@ -18,7 +18,7 @@ from plumbline.contracts.dims import Dim, Expr, add, floordiv, mul, sub
 @converts("Upsample", since=7)
 def upsample(node: NodeView) -> Converted:
     """Scales as an attribute (opset 7) or operand (9)."""
-    scales = node.floats("scales") if node.opset < 9 else tuple(float(s) for s in node.numbers(1))
+    scales = _positive(node, node.floats("scales") if node.opset < 9 else node.numbers(1).ravel().tolist())
     mode = node.string("mode", "nearest")
     return _add_resize(node, _scaled(node, scales), scales, mode, "asymmetric", nearest="floor")
 
@@ -26,7 +26,7 @@ def upsample(node: NodeView) -> Converted:
 @converts("Resize", since=10)
 def resize_scales(node: NodeView) -> Converted:
     """Opset 10: scales only, as Upsample."""
-    scales = tuple(float(s) for s in node.numbers(1))
+    scales = _positive(node, node.numbers(1).ravel().tolist())
     mode = node.string("mode", "nearest")
     return _add_resize(node, _scaled(node, scales), scales, mode, "asymmetric", nearest="floor")
 
@@ -67,6 +67,13 @@ def _add_resize(
     return node.add1("resize", [node.input(0)], attributes | rest)
 
 
+def _positive(node: NodeView, numbers: Sequence[float]) -> tuple[float, ...]:
+    for number in numbers:
+        if not 0.0 < number < float("inf"):
+            node.refuse(f"a scale of {number}")
+    return tuple(float(n) for n in numbers)
+
+
 def _scaled(node: NodeView, scales: Sequence[float]) -> tuple[Dim, ...]:
     """Extents times scales, rounded down; symbolic extents need whole scales or whole quotients."""
     return tuple(_scaled_extent(node, e, s) for e, s in zip(node.shape(0), scales, strict=False))
@@ -87,8 +94,11 @@ def _target(node: NodeView, axes: Sequence[int]) -> tuple[tuple[Dim, ...], tuple
     given = node.optional(2)
     if given is not None and node.builder.type_of(given).elements != 0:
         scales: list[float | None] = [1.0] * node.rank(0)
-        for axis, scale in zip(axes, node.numbers(2).ravel(), strict=True):
-            scales[axis] = float(scale)
+        numbers = _positive(node, node.numbers(2).ravel().tolist())
+        if len(numbers) != len(axes):
+            node.refuse(f"{len(numbers)} scales for {len(axes)} axes")
+        for axis, scale in zip(axes, numbers, strict=True):
+            scales[axis] = scale
         return _scaled(node, [s for s in scales if s is not None]), tuple(scales)
     if node.optional(3) is None:
         node.refuse("neither scales nor sizes are given")
@@ -112,10 +122,10 @@ def _sized(
     extents = [source[a] for a in axes]
     if any(isinstance(d, Expr) for d in (*extents, *sizes)) or 0 in extents:
         node.refuse_data_dependent("an aspect ratio of symbolic extents")
-    ratios = [int(str(s)) / int(str(e)) for s, e in zip(sizes, extents, strict=True)]
+    ratios = [evaluate(s, {}) / evaluate(e, {}) for s, e in zip(sizes, extents, strict=True)]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
     for axis in axes:
-        shape[axis], scales[axis] = math.floor(scale * int(str(source[axis])) + 0.5), scale
+        shape[axis], scales[axis] = math.floor(scale * evaluate(source[axis], {}) + 0.5), scale
     return tuple(shape), tuple(scales)
 
 
@@ -192,6 +202,8 @@ def max_unpool(node: NodeView) -> Converted:
     kernel = node.ints("kernel_shape")
     count = len(kernel)
     strides, pads = node.ints("strides", (1,) * count), node.ints("pads", (0,) * (2 * count))
+    if not len(strides) == len(pads) // 2 == count == node.rank(0) - 2:
+        node.refuse(f"kernel_shape {kernel}, strides {strides} and pads {pads} for {node.type(0)}")
     inner = tuple(
         sub(add(mul(sub(extent, 1), strides[i]), kernel[i]), pads[i] + pads[i + count])
         for i, extent in enumerate(node.shape(0)[2:])

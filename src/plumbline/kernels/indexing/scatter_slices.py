@@ -1,4 +1,4 @@
-"""Writing by index: `scatter_elements`, `scatter_nd`, `tensor_scatter`.
+"""`scatter_nd` and `tensor_scatter`: whole slices written by index.
 
 Updates apply in row-major order of the indices. A unit owns every update that can meet another on the same
 element, so results do not depend on how units are split. The output may share the address of the data.
@@ -11,148 +11,37 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.contracts.dims import Dim, ceildiv, product
+from plumbline.contracts.dims import Dim, ceildiv, evaluate, product
 from plumbline.contracts.program import StepSignature
 from plumbline.contracts.tensors import DType, TensorType
-from plumbline.kernels.contract import DTypeRefused, Inference, KernelCall, OperationContract, Work
+from plumbline.kernels.contract import Inference, KernelCall, OperationContract, Work
 from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
-from plumbline.kernels.emit.tensor import TensorRef, unflatten
-from plumbline.kernels.indexing.combining import combine, combine_at, required_reduction
+from plumbline.kernels.emit.tensor import TensorRef
+from plumbline.kernels.emit.tensor import product as product_of
+from plumbline.kernels.indexing.combining import (
+    combine,
+    combine_at,
+    copy_unless_shared,
+    require_same_dtype,
+    required_reduction,
+)
 from plumbline.kernels.indexing.positions import (
     clamped,
     end_unless_empty,
     load_index,
     require_indices,
-    resolved_axis,
 )
-from plumbline.kernels.movement.rearrange import array, input_type
-from plumbline.kernels.movement.runs import RowSplit, copy_run, each_lane_group
+from plumbline.kernels.movement.operands import array, input_type, required_axis
+from plumbline.kernels.movement.runs import copy_run, each_lane_group
 
-__all__ = ["CONTRACTS", "copy_unless_shared"]
+__all__ = ["CONTRACTS"]
 
 Arrays = Sequence[np.ndarray | None]
 Attributes = Mapping[str, Any]
+
+
 _COLUMNS = 256
-
-
-def copy_unless_shared(
-    call: KernelCall, data: TensorRef, output: TensorRef, first: Index, count: Index
-) -> None:
-    """Copy a run of the data to the output where they are different tensors."""
-    b = call.builder
-    differ = b.emit(f"icmp ne ptr {data.pointer.text}, {output.pointer.text}", DType.BOOL)
-    with b.when(differ):
-        copy_run(b, call.target, data.dtype, (data.pointer, first), (output.pointer, first), count)
-
-
-def _same_dtype(inference: Inference, data: TensorType, updates: TensorType) -> None:
-    if data.dtype is not updates.dtype:
-        raise DTypeRefused(
-            operation=inference.operation, dtype=updates.dtype.value, needed=f"updates of {data.dtype.value}"
-        )
-
-
-# -- scatter_elements
-
-
-def _infer_elements(inference: Inference) -> tuple[TensorType, ...]:
-    """Inputs: data, indices, updates like indices. Attributes: `axis`, `reduction` (one of `REDUCTIONS`)."""
-    data, indices, updates = inference.type(0), require_indices(inference, 1), inference.type(2)
-    axis = resolved_axis(inference, data.rank)
-    required_reduction(inference)
-    _same_dtype(inference, data, updates)
-    inference.require(data.rank == indices.rank, f"indices {indices} for {data}")
-    inference.require(indices.shape == updates.shape, f"indices {indices} beside updates {updates}")
-    for i, (short, long) in enumerate(zip(indices.shape, data.shape, strict=True)):
-        beyond = i != axis and isinstance(short, int) and isinstance(long, int) and short > long
-        inference.require(not beyond, f"indices {indices} are longer than {data} on axis {i}")
-    return (TensorType(data.dtype, data.shape),)
-
-
-class _ScatterElementsKernel:
-    """A unit is a line along the axis, or a strip of lines that lie side by side in memory."""
-
-    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
-        split = _lines(signature)
-        shape = input_type(signature).shape
-        extent = shape[signature.attributes["axis"] % len(shape)]
-        return Work(
-            units=split.units,
-            unit_cost=2.0 * split.unit_elements * (extent if isinstance(extent, int) else 64),
-        )
-
-    def emit(self, call: KernelCall) -> None:
-        b, data, indices, output = call.builder, call.input(0), call.input(1), call.output()
-        axis = call.attributes["axis"] % data.rank
-        others = [i for i in range(data.rank) if i not in (axis, data.rank - 1)]
-        if axis == data.rank - 1:
-            others = list(range(axis))
-        outer_shape = [data.shape[i] for i in others]
-        with _lines(call.signature).each(call, call.begin, call.end) as (line, first, count):
-            place = unflatten(b, line, outer_shape)
-            base, index_base = b.index(first), b.index(first)
-            inside = b.const(DType.BOOL, True)
-            for i, index in zip(others, place, strict=True):
-                base = b.index(index) * data.strides[i] + base
-                index_base = b.index(index) * indices.strides[i] + index_base
-                inside = inside & (b.index(index) < indices.shape[i])
-            self._copy(call, data, output, axis, base, count)
-            with b.when(inside):
-                columns = b.minimum(b.index(count), b.index(indices.shape[-1]) - first)
-                self._update(call, axis, base, index_base, 1 if axis == data.rank - 1 else columns)
-
-    def _copy(
-        self, call: KernelCall, data: TensorRef, output: TensorRef, axis: int, base: Value, count: Index
-    ) -> None:
-        if axis == data.rank - 1:
-            copy_unless_shared(call, data, output, base, data.shape[axis])
-            return
-        with call.builder.range(0, data.shape[axis]) as j:
-            copy_unless_shared(call, data, output, base + b_index(call, j) * data.strides[axis], count)
-
-    def _update(self, call: KernelCall, axis: int, base: Value, index_base: Value, columns: Index) -> None:
-        b, data, indices, updates, output = (
-            call.builder, call.input(0), call.input(1), call.input(2), call.output(),
-        )  # fmt: skip
-        reduction = str(call.attributes.get("reduction", "none"))
-        usable = b.select(b.index(data.shape[axis]) > 0, b.index(indices.shape[axis]), b.index(0))
-        with b.range(0, usable) as j, b.range(0, columns) as i:
-            read = b.index(j) * indices.strides[axis] + index_base + i
-            chosen = load_index(b, indices.load_flat(read), data.shape[axis])
-            write = chosen * data.strides[axis] + base + i
-            new = updates.load_flat(read)
-            output.store_flat(combine(b, reduction, output.load_flat(write), new), write)
-
-
-def b_index(call: KernelCall, index: Index) -> Value:
-    """An index as a value of the call's function."""
-    return call.builder.index(index)
-
-
-def _lines(signature: StepSignature) -> RowSplit:
-    shape = input_type(signature).shape
-    axis = signature.attributes["axis"] % len(shape)
-    if axis == len(shape) - 1:
-        extent = shape[-1]
-        grain = max(1, 2048 // max(extent, 1)) if isinstance(extent, int) else 1
-        return RowSplit.plan(product(shape[:-1]), 1, divisible=False, elements=grain)
-    rows = product(e for i, e in enumerate(shape[:-1]) if i != axis)
-    return RowSplit.plan(rows, shape[-1], elements=_COLUMNS)
-
-
-def _reference_elements(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
-    data, indices, updates = array(inputs).copy(), array(inputs, 1), array(inputs, 2)
-    axis = attributes["axis"] % data.ndim
-    if data.shape[axis] == 0 or indices.size == 0:
-        return (data,)
-    place = [np.asarray(p) for p in np.indices(indices.shape)]
-    place[axis] = clamped(indices, data.shape[axis])
-    combine_at(data, tuple(place), updates, str(attributes.get("reduction", "none")))
-    return (data,)
-
-
-# -- scatter_nd
 
 
 def _infer_nd(inference: Inference) -> tuple[TensorType, ...]:
@@ -162,11 +51,11 @@ def _infer_nd(inference: Inference) -> tuple[TensorType, ...]:
     """
     data, indices, updates = inference.type(0), require_indices(inference, 1), inference.type(2)
     required_reduction(inference)
-    _same_dtype(inference, data, updates)
+    require_same_dtype(inference, data, updates)
     inference.require(
         indices.rank >= 1 and isinstance(indices.shape[-1], int), f"indices {indices} need static k"
     )
-    depth = int(str(indices.shape[-1]))
+    depth = evaluate(indices.shape[-1], {})
     inference.require(depth <= data.rank, f"{depth} indices into {data}")
     inference.require(
         updates.shape == (*indices.shape[:-1], *data.shape[depth:]), f"updates {updates} for {data}"
@@ -201,7 +90,7 @@ class _ScatterNdKernel:
 
     @staticmethod
     def _depth(signature: StepSignature) -> int:
-        return int(str(input_type(signature, 1).shape[-1]))
+        return evaluate(input_type(signature, 1).shape[-1], {})
 
     def _update(self, call: KernelCall, first: Index, count: Index, width: Index) -> None:
         b, data, indices, updates, output = (
@@ -211,7 +100,7 @@ class _ScatterNdKernel:
         indexed = data.shape[:depth]
         number = call.dim(product(input_type(call.signature, 1).shape[:-1]))
         if not all(isinstance(e, int) and e > 0 for e in indexed):
-            empty = b.compare("eq", b.index(_product(indexed)), 0)
+            empty = b.compare("eq", b.index(product_of(indexed)), 0)
             number = b.select(empty, b.index(0), b.index(number))
         with b.range(0, number) as row:
             write = b.index(first)
@@ -241,16 +130,9 @@ class _ScatterNdKernel:
         each_lane_group(b, count, call.target.lanes(output.dtype), body)
 
 
-def _product(extents: Sequence[Index]) -> Index:
-    total: Index = 1
-    for extent in extents:
-        total = extent * total
-    return total
-
-
 def _strip(signature: StepSignature) -> tuple[int | None, Dim]:
     """Elements of a strip (None: one unit does all) and of a slice."""
-    depth = int(str(input_type(signature, 1).shape[-1]))
+    depth = evaluate(input_type(signature, 1).shape[-1], {})
     width = product(input_type(signature).shape[depth:])
     return (_COLUMNS if isinstance(width, int) and width >= 2 * _COLUMNS else None), width
 
@@ -270,19 +152,16 @@ def _reference_nd(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, .
     return (data,)
 
 
-# -- tensor_scatter
-
-
 def _infer_tensor(inference: Inference) -> tuple[TensorType, ...]:
     """Inputs: cache, update (shorter along the axis), write positions `[batch]` (optional, 0 where absent).
 
     Attributes: `axis` (not 0), `mode` ("linear": entries past the end are dropped; "circular": they wrap).
     """
     cache, update = inference.type(0), inference.type(1)
-    axis = resolved_axis(inference, cache.rank)
+    axis = required_axis(inference, cache.rank)
     inference.require(axis > 0, "the axis cannot be the batch axis")
     inference.require(inference.attributes["mode"] in ("linear", "circular"), "mode is linear or circular")
-    _same_dtype(inference, cache, update)
+    require_same_dtype(inference, cache, update)
     inference.require(
         update.rank == cache.rank
         and all(a == b for i, (a, b) in enumerate(zip(cache.shape, update.shape, strict=True)) if i != axis),
@@ -352,15 +231,20 @@ IN_PLACE = ((0, 0),)
 
 CONTRACTS = (
     OperationContract(
-        name="scatter_elements", infer=_infer_elements, reference=_reference_elements,
-        kernel=_ScatterElementsKernel(), inplace=IN_PLACE, dtypes=ALL,
+        name="scatter_nd",
+        infer=_infer_nd,
+        reference=_reference_nd,
+        kernel=_ScatterNdKernel(),
+        inplace=IN_PLACE,
+        dtypes=ALL,
     ),
     OperationContract(
-        name="scatter_nd", infer=_infer_nd, reference=_reference_nd, kernel=_ScatterNdKernel(),
-        inplace=IN_PLACE, dtypes=ALL,
+        name="tensor_scatter",
+        infer=_infer_tensor,
+        reference=_reference_tensor,
+        kernel=_TensorScatterKernel(),
+        inplace=IN_PLACE,
+        dtypes=ALL,
+        mixes_rows=False,
     ),
-    OperationContract(
-        name="tensor_scatter", infer=_infer_tensor, reference=_reference_tensor,
-        kernel=_TensorScatterKernel(), inplace=IN_PLACE, dtypes=ALL, mixes_rows=False,
-    ),
-)  # fmt: skip
+)

@@ -1,4 +1,4 @@
-"""`grid_sample` and `affine_grid`: images read at coordinates that are data."""
+"""`grid_sample`: images read at coordinates that are data."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from plumbline.kernels.contract import (
 )
 from plumbline.kernels.emit.ir import Value
 from plumbline.kernels.emit.target import TargetDescription
-from plumbline.kernels.emit.tensor import unflatten
-from plumbline.kernels.movement.rearrange import array, input_type
+from plumbline.kernels.indexing.positions import end_unless_empty
+from plumbline.kernels.movement.operands import array, input_type
 from plumbline.kernels.movement.runs import RowSplit
 from plumbline.kernels.sampling.points import axis_points, cross, weighted_sum, wide_float
 
@@ -31,7 +31,6 @@ __all__ = ["CONTRACTS"]
 
 Arrays = Sequence[np.ndarray | None]
 Attributes = Mapping[str, Any]
-FLOATS = frozenset(d for d in DType if d.is_float)
 _CHOICES = {"mode": ("nearest", "linear", "cubic"), "padding": ("zeros", "border", "reflection")}
 
 
@@ -75,7 +74,10 @@ class _SampleKernel:
         points_in_batch = b.index(call.dim(product(call.signature.outputs[0].shape[2:])))
         channels = x.shape[1]
         rows = _grid_rows(call.signature)
-        with rows.each(call, call.begin, call.end) as (row, first, count), b.range(0, count) as i:
+        with (
+            rows.each(call, call.begin, end_unless_empty(call, x.shape)) as (row, first, count),
+            b.range(0, count) as i,
+        ):
             flat = b.index(row) * output.shape[-1] + first + i
             axes = [
                 self._axis(call, grid.load_flat(flat * rank + (rank - 1 - k)), x.shape[2 + k])
@@ -163,78 +165,14 @@ def _keys(d: float, a: float = -0.75) -> float:
     return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
 
 
-# -- affine_grid
-
-
-def _infer_affine(inference: Inference) -> tuple[TensorType, ...]:
-    """Input: theta `[N, r, r + 1]`. Attributes: `size` (r = 2 or 3 spatial extents), `align_corners`."""
-    theta, size = inference.type(0), tuple(inference.attributes["size"])
-    rank = len(size)
-    inference.require(rank in (2, 3) and theta.rank == 3, f"theta {theta} for {rank} axes")
-    inference.require(theta.shape[1:] == (rank, rank + 1), f"theta {theta} for {rank} axes")
-    if not theta.dtype.is_float:
-        raise DTypeRefused(operation="affine_grid", dtype=theta.dtype.value, needed="floats")
-    return (TensorType(theta.dtype, (theta.shape[0], *size, rank)),)
-
-
-class _AffineKernel:
-    """A unit is a few rows of positions."""
-
-    def work(self, signature: StepSignature, target: TargetDescription) -> Work:
-        split = self._split(signature)
-        return Work(units=split.units, unit_cost=12.0 * split.unit_elements)
-
-    def emit(self, call: KernelCall) -> None:
-        b, theta, output = call.builder, call.input(0), call.output()
-        rank, wide = output.rank - 2, wide_float(theta.dtype)
-        extents = output.shape[1:-1]
-        with self._split(call.signature).each(call, call.begin, call.end) as (row, first, count):
-            n, *outer = unflatten(b, row, output.shape[:-2])
-            with b.range(0, count) as i:
-                place = [*outer, b.index(i) + first]
-                axes = [self._coordinate(call, p, e, wide) for p, e in zip(place, extents, strict=True)]
-                flat = (b.index(row) * extents[-1] + place[-1]) * rank
-                for line in range(rank):
-                    start = (b.index(n) * rank + line) * (rank + 1)
-                    total = b.cast(theta.load_flat(start + rank), wide)
-                    for k, value in enumerate(reversed(axes)):
-                        total = b.fma(b.cast(theta.load_flat(start + k), wide), value, total)
-                    output.store_flat(b.cast(total, theta.dtype), flat + line)
-
-    @staticmethod
-    def _coordinate(call: KernelCall, index: Any, extent: Any, wide: DType) -> Value:
-        b = call.builder
-        position, real = b.cast(b.index(index), wide), b.cast(b.index(extent), wide)
-        if call.attributes["align_corners"]:
-            return position * 2.0 / b.maximum(real - 1.0, 1.0) - 1.0
-        return (position * 2.0 + 1.0) / real - 1.0
-
-    @staticmethod
-    def _split(signature: StepSignature) -> RowSplit:
-        shape = signature.outputs[0].shape[:-1]
-        return RowSplit.plan(product(shape[:-1]), shape[-1], elements=256)
-
-
-def _reference_affine(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
-    theta = array(inputs).astype(np.float64)
-    axes = []
-    for extent in attributes["size"]:
-        if attributes["align_corners"]:
-            axes.append(np.linspace(-1.0, 1.0, extent))
-        else:
-            axes.append((2 * np.arange(extent) + 1) / extent - 1.0)
-    grid = np.meshgrid(*axes, indexing="ij")
-    homogeneous = np.stack([*reversed(grid), np.ones_like(grid[0])], axis=-1)
-    return (np.einsum("nij,...j->n...i", theta, homogeneous).astype(array(inputs).dtype),)
-
-
 CONTRACTS = (
     OperationContract(
-        name="grid_sample", infer=_infer_sample, reference=_reference_sample, kernel=_SampleKernel(),
-        dtypes=frozenset(DType), precision=Precision(relative=1e-5, absolute=2e-5), mixes_rows=False,
+        name="grid_sample",
+        infer=_infer_sample,
+        reference=_reference_sample,
+        kernel=_SampleKernel(),
+        dtypes=frozenset(DType),
+        precision=Precision(relative=1e-5, absolute=2e-5),
+        mixes_rows=False,
     ),
-    OperationContract(
-        name="affine_grid", infer=_infer_affine, reference=_reference_affine, kernel=_AffineKernel(),
-        dtypes=FLOATS, precision=Precision(relative=1e-5, absolute=2e-6), mixes_rows=False,
-    ),
-)  # fmt: skip
+)
