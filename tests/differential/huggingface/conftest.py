@@ -25,7 +25,9 @@ class TinyEncoder:
     weights: dict[str, np.ndarray]
 
 
-def _linear(out: dict[str, np.ndarray], rng: np.random.Generator, name: str, outputs: int, inputs: int) -> None:
+def _linear(
+    out: dict[str, np.ndarray], rng: np.random.Generator, name: str, outputs: int, inputs: int
+) -> None:
     out[f"{name}.weight"] = rng.normal(0, 1 / math.sqrt(inputs), (outputs, inputs))
     out[f"{name}.bias"] = rng.normal(0, 0.1, outputs)
 
@@ -104,7 +106,7 @@ def write_tokenizer(path: Path) -> None:
     tokenizer.save(str(path))
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., TinyEncoder]:
     """Write a folder: `tiny(family, positions=..., files={name: json or None}, weights=..., **config)`."""
 
@@ -193,11 +195,13 @@ def reference_row(tiny: TinyEncoder, ids: list[int]) -> np.ndarray:
     return x
 
 
-@pytest.fixture()
+@pytest.fixture
 def reference() -> Callable[..., np.ndarray]:
     """Sentence vectors in float64: `reference(tiny, rows, pooling, normalize)`."""
 
-    def compute(tiny: TinyEncoder, rows: list[list[int]], pooling: str = "mean", normalize: bool = True) -> np.ndarray:
+    def compute(
+        tiny: TinyEncoder, rows: list[list[int]], pooling: str = "mean", normalize: bool = True
+    ) -> np.ndarray:
         tokens = [reference_row(tiny, ids) for ids in rows]
         pooled = np.array([t[0] if pooling == "cls" else t.mean(axis=0) for t in tokens])
         return pooled / np.linalg.norm(pooled, axis=1, keepdims=True) if normalize else pooled

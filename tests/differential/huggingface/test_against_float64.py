@@ -17,7 +17,9 @@ def _rows(*lengths: int, seed: int = 0) -> list[list[int]]:
 
 def _run(model, rows: list[list[int]]) -> np.ndarray:
     offsets = np.cumsum([0, *map(len, rows)]).astype(np.int32)
-    return model.run({"token_ids": np.concatenate(rows).astype(np.int32), "row_offsets": offsets})["embeddings"]
+    return model.run({"token_ids": np.concatenate(rows).astype(np.int32), "row_offsets": offsets})[
+        "embeddings"
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -82,7 +84,10 @@ def test_half_width_weights_are_widened_without_rounding(dtype, tiny, reference)
 def test_prefixed_weights_with_old_norm_names_and_a_head_are_understood(tiny, reference) -> None:
     encoder = tiny("bert")
     renamed = {
-        "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): array
+        "bert."
+        + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): array
         for name, array in encoder.weights.items()
     }
     renamed["cls.predictions.bias"] = np.zeros(40, np.float32)

@@ -70,7 +70,7 @@ def run_demo(
     *,
     once: bool = False,
     threads: int | None = None,
-    passages: int = 2000,
+    passages: int = 2400,
     questions: Sequence[str] = QUESTIONS,
     output: Path | None = None,
     console: Console | None = None,
