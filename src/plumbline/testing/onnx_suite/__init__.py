@@ -1,7 +1,7 @@
 """The ONNX backend test suite through native code.
 
-`run_onnx_suite()` takes the cases that the installed `onnx` package generates or carries, loads each with
-`plumbline.load`, runs it, and classifies it; `python -m plumbline.testing.onnx_suite --operator Relu` does
+`run_onnx_suite()` takes the cases that the installed `onnx` package generates or carries, compiles
+each, runs it, and classifies it; `python -m plumbline.testing.onnx_suite --operator Relu` does
 the same for one operator. Needs numpy and onnx.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -91,10 +90,9 @@ def _run_child(cases: Sequence[SuiteCase], folder: Path) -> _Ended:
     source, results = folder / "cases", folder / "results"
     source.write_bytes(pickle.dumps(list(cases)))
     results.touch()
-    environment = {**os.environ, "PLUMBLINE_CACHE_DIR": str(folder / "cache")}
     command = [sys.executable, "-m", "plumbline.testing.onnx_suite.worker", str(source), str(results)]
     with (folder / "words").open("wb") as words:
-        child = subprocess.Popen(command, env=environment, stdout=words, stderr=words)
+        child = subprocess.Popen(command, stdout=words, stderr=words)
         status = _wait(child, results)
     text = (folder / "words").read_text(encoding="utf-8", errors="replace")
     return _Ended(results=_read(results), status=status, words=text[-400:])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plumbline.compiler.importers.onnx import ImportOptions, import_onnx
 from plumbline.compiler.planning.program_text import parse_program
 from plumbline.contracts.dims import upper_bound
 from plumbline.contracts.program import Operand, PlannedProgram, Space
 from plumbline.contracts.tensors import storage_bytes
 from plumbline.errors import PlumblineError
-from plumbline.product.compose import load
+from plumbline.testing.models import open_model
 from plumbline.testing.onnx_suite.cases import SuiteCase
 from plumbline.testing.onnx_suite.report import CaseResult, Outcome
 
@@ -42,7 +45,9 @@ def _judge_sets(case: SuiteCase) -> dict[str, Any]:
         constants = {name: array for name, array in inputs.items() if name in case.bound}
         given = {name: array for name, array in inputs.items() if name not in case.bound}
         shapes = {name: array.shape for name, array in given.items()}
-        with load(case.model, constants=constants, shapes=shapes, use_cache=False) as model:
+        options = ImportOptions(constants=constants, shapes=shapes)
+        graph = import_onnx(case.model, options)
+        with tempfile.TemporaryDirectory(prefix="case-") as folder, open_model(graph, Path(folder)) as model:
             ours = model.run(given)
             difference = compare(ours, expected, case.rtol, case.atol)
             if difference and compare(ours, expected, case.rtol, case.atol, rounding=True):
