@@ -1,13 +1,13 @@
 """One traced run of a model as the points X-40..X-44.
 
-| point | comes from |
-|---|---|
-| kernel launch (X-40) | one record of native code: a call of one step function by one thread of the stream |
-| event record and wait (X-41) | the completion count that follows the producer of a tensor, where another thread consumes it; and the end of the run, for each output that the caller waits for |
-| completion (X-42) | the call of `run` |
-| allocation, deallocation (X-43, X-44) | the buffers of the allocation plan, at the first and last step that use them |
+    kernel launch (X-40)           one record of native code: a call of one step function by one thread
+    event record, wait (X-41)      the completion count that follows the producer of a tensor, where another
+                                   thread consumes it; the end of the run, for each output of the caller
+    completion (X-42)              the call of `run`
+    allocation, deallocation       the buffers of the allocation plan, at the first and the last step that use
+    (X-43, X-44)                   them
 
-Memory is planned, not allocated: an allocation point says when the first step that uses a planned buffer began.
+Memory is planned, not allocated: an allocation point says when the first step that uses a buffer began.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def trace_run(model: Model, inputs: Mapping[str, np.ndarray], request_id: str = 
     ended = time.monotonic_ns()
     rows = sorted(records.tolist(), key=lambda r: (r[2], r[3], r[0], r[1]))
     launches = tuple(Launch(step=s, thread=t, begin_ns=b, end_ns=e) for s, t, b, e in rows)
-    return TracedRun(request_id=request_id, began_ns=began, ended_ns=ended, launches=launches, outputs=outputs)
+    return TracedRun(
+        request_id=request_id, began_ns=began, ended_ns=ended, launches=launches, outputs=outputs
+    )
 
 
 def trace_points(run: TracedRun, model: Model, plan: ProgramPlan) -> list[TracePoint]:
@@ -135,9 +137,12 @@ def _stream(model: str, thread: int) -> str:
 def _launches(run: TracedRun, model: str, steps: Sequence[PlannedStep]) -> Iterator[TracePoint]:
     for launch in run.launches:
         yield KernelLaunch(
-            timestamp_ns=launch.begin_ns, request_id=run.request_id, stream_id=_stream(model, launch.thread),
-            operator=steps[launch.step].name, duration_ns=launch.end_ns - launch.begin_ns,
-        )  # fmt: skip
+            timestamp_ns=launch.begin_ns,
+            request_id=run.request_id,
+            stream_id=_stream(model, launch.thread),
+            operator=steps[launch.step].name,
+            duration_ns=launch.end_ns - launch.begin_ns,
+        )
 
 
 def _events(run: TracedRun, model: str, plan: ProgramPlan, times: _StepTimes) -> Iterator[TracePoint]:
@@ -150,19 +155,23 @@ def _events(run: TracedRun, model: str, plan: ProgramPlan, times: _StepTimes) ->
         last = times.last[producers[tensor]]
         event = f"{run.request_id}/{tensor}"
         yield EventRecord(
-            timestamp_ns=last.end_ns, request_id=run.request_id, stream_id=_stream(model, last.thread),
-            event_id=event, tensor=tensor,
-        )  # fmt: skip
+            timestamp_ns=last.end_ns,
+            request_id=run.request_id,
+            stream_id=_stream(model, last.thread),
+            event_id=event,
+            tensor=tensor,
+        )
         for stream, moment in waiting.items():
             yield EventWait(
-                timestamp_ns=max(moment, last.end_ns), request_id=run.request_id, stream_id=stream,
-                event_id=event, tensor=tensor,
-            )  # fmt: skip
+                timestamp_ns=max(moment, last.end_ns),
+                request_id=run.request_id,
+                stream_id=stream,
+                event_id=event,
+                tensor=tensor,
+            )
 
 
-def _waits(
-    run: TracedRun, model: str, plan: ProgramPlan, times: _StepTimes
-) -> dict[str, dict[str, int]]:  # fmt: skip
+def _waits(run: TracedRun, model: str, plan: ProgramPlan, times: _StepTimes) -> dict[str, dict[str, int]]:
     """Tensor -> stream that waits for it -> when its first use there began."""
     steps = plan.program.steps
     finished_by = {o.value: times.last[step.name].thread for step in steps for o in step.outputs}
@@ -183,9 +192,11 @@ def _allocations(run: TracedRun, plan: ProgramPlan, times: _StepTimes) -> Iterat
         first = times.first.get(names[placement.first]) if placement.first < len(names) else None
         begins = run.began_ns if first is None or placement.name in inputs else first.begin_ns
         yield TensorAllocation(
-            timestamp_ns=begins, tensor=placement.name, size_bytes=placement.size_bytes,
+            timestamp_ns=begins,
+            tensor=placement.name,
+            size_bytes=placement.size_bytes,
             offset=placement.offset_bytes,
-        )  # fmt: skip
+        )
 
 
 def _deallocations(run: TracedRun, plan: ProgramPlan, times: _StepTimes) -> Iterator[TracePoint]:

@@ -9,8 +9,14 @@ from math import exp, log
 from plumbline.product.cli.latency import percentile
 
 __all__ = [
-    "DISTURBANCE_LIMIT_CORES", "Block", "Figures", "find_ratio", "geometric_mean", "is_quiet", "select_blocks",
-]  # fmt: skip
+    "DISTURBANCE_LIMIT_CORES",
+    "Block",
+    "Figures",
+    "find_ratio",
+    "geometric_mean",
+    "is_quiet",
+    "select_blocks",
+]
 
 DISTURBANCE_LIMIT_CORES = 0.12
 """A block counts while other processes used at most this much processor time per second."""
@@ -48,19 +54,24 @@ def is_quiet(block: Block, limit_cores: float = DISTURBANCE_LIMIT_CORES) -> bool
     return block.foreign_cores is not None and block.foreign_cores <= limit_cores
 
 
-def select_blocks(blocks: Sequence[Block], wanted: int, limit_cores: float = DISTURBANCE_LIMIT_CORES) -> Figures:
+def select_blocks(
+    blocks: Sequence[Block], wanted: int, limit_cores: float = DISTURBANCE_LIMIT_CORES
+) -> Figures:
     """Median and 10th percentile over the first `wanted` quiet blocks.
 
-    Without one, over the least disturbed blocks, marked so. With fewer than wanted, over those, unmarked: they
-    are quiet, and their number is reported.
+    Without one, over the least disturbed blocks, marked so. Fewer than wanted are not marked: they are quiet,
+    and their number is reported.
     """
     quiet = [block for block in blocks if is_quiet(block, limit_cores)][:wanted]
     kept = quiet or sorted(blocks, key=_disturbance)[:wanted]
     values = [value for block in kept for value in block.seconds]
     return Figures(
-        median_s=percentile(values, 50), p10_s=percentile(values, 10), kept_blocks=len(kept),
-        measured_blocks=len(blocks), disturbed=not quiet,
-    )  # fmt: skip
+        median_s=percentile(values, 50),
+        p10_s=percentile(values, 10),
+        kept_blocks=len(kept),
+        measured_blocks=len(blocks),
+        disturbed=not quiet,
+    )
 
 
 def _disturbance(block: Block) -> float:

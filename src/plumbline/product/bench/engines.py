@@ -70,7 +70,7 @@ class _Plumbline:
 
 
 class _OnnxRuntime:
-    """All graph optimisations; inputs and outputs bound by value, so that nothing is copied or made in a run."""
+    """All graph optimisations; bound inputs and outputs, so that nothing is copied or made in a run."""
 
     def __init__(self, request: Request) -> None:
         ort = importlib.import_module("onnxruntime")
@@ -123,13 +123,16 @@ class _OpenVino:
 
 def _openvino_properties(threads: int) -> dict[str, Any]:
     return {
-        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False,
-    }  # fmt: skip
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def _direct_call(request: Any) -> Callable[[], None]:
-    """The native method below the convenience layer, which would build a dictionary of results in each call."""
+    """The native method below the convenience layer, which would build a dictionary in each call."""
     native = super(type(request), request).infer
     return lambda: native({}, share_outputs=True, decode_strings=False)
 
@@ -139,8 +142,10 @@ def _name(port: Any) -> str:
 
 
 ENGINES: Mapping[str, Callable[[Request], Prepared]] = {
-    OURS: _Plumbline, "onnxruntime": _OnnxRuntime, "openvino": _OpenVino,
-}  # fmt: skip
+    OURS: _Plumbline,
+    "onnxruntime": _OnnxRuntime,
+    "openvino": _OpenVino,
+}
 
 
 def prepare(engine: str, request: Request) -> Prepared:

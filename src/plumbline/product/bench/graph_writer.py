@@ -60,22 +60,34 @@ class GraphWriter:
         """A node with several outputs."""
         number = len(self._nodes)
         names = tuple(f"{operator.lower()}{number}_{i}" for i in range(outputs))
-        self._nodes.append(helper.make_node(operator, inputs, names, name=f"{operator}{number}", **attributes))
+        self._nodes.append(
+            helper.make_node(operator, inputs, names, name=f"{operator}{number}", **attributes)
+        )
         return names
 
-    def convolution(self, x: str, channels: int, filters: int, kernel: int, *, stride: int = 1, groups: int = 1) -> str:
+    def convolution(
+        self, x: str, channels: int, filters: int, kernel: int, *, stride: int = 1, groups: int = 1
+    ) -> str:
         """Convolution without bias, padded to keep the extent at stride 1, then batch normalisation."""
         weight = self.random(filters, channels // groups, kernel, kernel)
         pad = kernel // 2
         y = self.node(
-            "Conv", x, weight, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[pad] * 4, group=groups
+            "Conv",
+            x,
+            weight,
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=[pad] * 4,
+            group=groups,
         )
         scale, bias = self.uniform(0.8, 1.2, filters), self.uniform(-0.2, 0.2, filters)
         mean, variance = self.uniform(-0.2, 0.2, filters), self.uniform(0.8, 1.2, filters)
         return self.node("BatchNormalization", y, scale, bias, mean, variance, epsilon=1e-5)
 
     def bytes(
-        self, inputs: Mapping[str, tuple[str, Sequence[int]]], outputs: Mapping[str, tuple[str, Sequence[int]]]
+        self,
+        inputs: Mapping[str, tuple[str, Sequence[int]]],
+        outputs: Mapping[str, tuple[str, Sequence[int]]],
     ) -> bytes:
         """The model file.
 
@@ -84,9 +96,12 @@ class GraphWriter:
             outputs: name of a node output -> (element type, shape).
         """
         graph = helper.make_graph(
-            self._nodes, self._name, [_value(n, *t) for n, t in inputs.items()],
-            [_value(n, *t) for n, t in outputs.items()], self._weights,
-        )  # fmt: skip
+            self._nodes,
+            self._name,
+            [_value(n, *t) for n, t in inputs.items()],
+            [_value(n, *t) for n, t in outputs.items()],
+            self._weights,
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=8)
         return bytes(model.SerializeToString())
 

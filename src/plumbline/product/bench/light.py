@@ -1,7 +1,7 @@
-"""The light architectures that the `onnx` package carries, with random weights in place of their constant ones.
+"""The light architectures that the `onnx` package carries, with random weights instead of constant ones.
 
-Their files make every large weight with ConstantOfShape, so that all outputs are one repeated value. Here each weight
-is drawn from a seed with a distribution that fits its use, so that values neither vanish nor explode.
+Their files make every large weight with ConstantOfShape, so that all outputs are one repeated value. Here
+each weight is drawn from a seed with a distribution that fits its use: values neither vanish nor explode.
 """
 
 from __future__ import annotations
@@ -15,17 +15,25 @@ from onnx import numpy_helper
 __all__ = ["LIGHT_NAMES", "fill_weights", "light_input", "write_light"]
 
 LIGHT_NAMES = {
-    "alexnet": "bvlc_alexnet", "densenet121": "densenet121", "inception-v1": "inception_v1",
-    "inception-v2": "inception_v2", "resnet50": "resnet50", "shufflenet": "shufflenet",
-    "squeezenet": "squeezenet", "vgg19": "vgg19", "zfnet512": "zfnet512",
-}  # fmt: skip
+    "alexnet": "bvlc_alexnet",
+    "densenet121": "densenet121",
+    "inception-v1": "inception_v1",
+    "inception-v2": "inception_v2",
+    "resnet50": "resnet50",
+    "shufflenet": "shufflenet",
+    "squeezenet": "squeezenet",
+    "vgg19": "vgg19",
+    "zfnet512": "zfnet512",
+}
 """Our name -> name in the file."""
 
 
 def write_light(name: str, seed: int = 0) -> bytes:
     """The model file of one architecture with random weights."""
     folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-    return bytes(fill_weights(onnx.load(folder / f"light_{LIGHT_NAMES[name]}.onnx"), seed).SerializeToString())
+    return bytes(
+        fill_weights(onnx.load(folder / f"light_{LIGHT_NAMES[name]}.onnx"), seed).SerializeToString()
+    )
 
 
 def light_input(model: onnx.ModelProto) -> tuple[str, tuple[int, ...]]:
@@ -66,15 +74,16 @@ def fill_weights(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
 
 
 def _value(node: onnx.NodeProto) -> np.ndarray:
-    given = [numpy_helper.to_array(a.t).reshape(-1)[0] for a in node.attribute if a.name == "value"]
-    return given[0] if given else np.float32(0)
+    """The value of a ConstantOfShape, one element."""
+    given = [numpy_helper.to_array(a.t).reshape(-1)[:1] for a in node.attribute if a.name == "value"]
+    return given[0] if given else np.zeros(1, np.float32)
 
 
 def _roles(graph: onnx.GraphProto) -> dict[str, tuple[str, int]]:
     """Weight -> (operator, input position) of its use, looking through the nodes that only reshape it.
 
-    A normalisation that ends a residual branch is called `Branch`, a convolution of values that no ReLU halved `Linear`,
-    and a product whose results are turned into shares `Classifier`.
+    A normalisation that ends a residual branch is called `Branch`, a convolution of values that no ReLU
+    halved `Linear`, and a product whose results are turned into shares `Classifier`.
     """
     roles: dict[str, tuple[str, int]] = {}
     reshaped: dict[str, str] = {}

@@ -12,9 +12,16 @@ def render_markdown(document: Mapping[str, Any]) -> str:
     """A table of every row, with the machine and the versions above it."""
     peers = sorted({peer for row in document["rows"] for peer in row.get("peers_ms", {})})
     headings = [
-        "model", "threads", "plumbline ms", *(f"{peer} ms" for peer in peers), "ratio", "wanted", "of peak",
-        "max error", "blocks",
-    ]  # fmt: skip
+        "model",
+        "threads",
+        "plumbline ms",
+        *(f"{peer} ms" for peer in peers),
+        "ratio",
+        "wanted",
+        "of peak",
+        "max error",
+        "blocks",
+    ]
     lines = [*_heading(document), "", _row(headings), _row(["---"] * len(headings))]
     lines += [_row(_cells(row, peers)) for row in document["rows"]]
     mean = document["geomean_ratio"]
@@ -22,7 +29,12 @@ def render_markdown(document: Mapping[str, Any]) -> str:
         lines += ["", f"Geometric mean of the ratios: {mean:.3f}."]
     refused = [row for row in document["rows"] if "refused" in row]
     if refused:
-        lines += ["", "Refused:", "", *(f"- {r['model']}, {r['threads']} threads: {_message(r)}" for r in refused)]
+        lines += [
+            "",
+            "Refused:",
+            "",
+            *(f"- {r['model']}, {r['threads']} threads: {_message(r)}" for r in refused),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -37,8 +49,8 @@ def _heading(document: Mapping[str, Any]) -> list[str]:
         "",
         f"Versions: {versions}; commit {document['commit'] or 'unknown'}.{contended}",
         "",
-        "Times are medians (10th percentile in brackets). Ratio: better peer / plumbline; above 1 plumbline is "
-        "faster. A star marks a row without quiet blocks.",
+        "Times are medians (10th percentile in brackets). Ratio: better peer / plumbline; above 1 plumbline "
+        "is faster. A star marks a row without quiet blocks.",
     ]
 
 
@@ -47,11 +59,16 @@ def _cells(row: Mapping[str, Any], peers: Sequence[str]) -> list[str]:
     measured = [_time(row.get("peers_ms", {}).get(peer), tenth.get(peer)) for peer in peers]
     star = "*" if row.get("disturbed") else ""
     return [
-        row["model"] + star, str(row["threads"]), _time(row.get("ours_ms"), tenth.get("plumbline")), *measured,
-        _number(row.get("ratio"), ".2f"), _number(row.get("wanted"), ".2f"), _number(row.get("peak_fraction"), ".0%"),
+        row["model"] + star,
+        str(row["threads"]),
+        _time(row.get("ours_ms"), tenth.get("plumbline")),
+        *measured,
+        _number(row.get("ratio"), ".2f"),
+        _number(row.get("wanted"), ".2f"),
+        _number(row.get("peak_fraction"), ".0%"),
         _number(max(row.get("max_error", {}).values(), default=None), ".1e"),
         "/".join(str(count) for count in row.get("kept_blocks", {}).values()),
-    ]  # fmt: skip
+    ]
 
 
 def _time(median: float | None, tenth: float | None) -> str:

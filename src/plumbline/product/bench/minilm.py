@@ -45,12 +45,14 @@ def find_minilm() -> Path:
 
 
 def write_minilm(tokens: int) -> bytes:
-    """The encoder for one text of `tokens` tokens: `ids`, `mask` int64 [1, tokens] -> float32 [1, tokens, 384]."""
+    """The encoder of one text: `ids` and `mask` int64 [1, tokens] -> float32 [1, tokens, 384]."""
     from safetensors.numpy import load_file
 
     folder = find_minilm()
     encoder = _Encoder(
-        json.loads((folder / "config.json").read_text(encoding="utf-8")), load_file(folder / "model.safetensors"), tokens
+        json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        load_file(folder / "model.safetensors"),
+        tokens,
     )
     return encoder.write()
 
@@ -89,10 +91,14 @@ class _Encoder:
 
     def _layer(self, prefix: str, x: str, mask: str) -> str:
         g = self.g
-        attended = self._dense(f"{prefix}.attention.output.dense", self._attention(f"{prefix}.attention.self", x, mask))
+        attended = self._dense(
+            f"{prefix}.attention.output.dense", self._attention(f"{prefix}.attention.self", x, mask)
+        )
         x = self._normalise(f"{prefix}.attention.output.LayerNorm", g.node("Add", attended, x))
         wide = self._gelu(self._dense(f"{prefix}.intermediate.dense", x))
-        return self._normalise(f"{prefix}.output.LayerNorm", g.node("Add", self._dense(f"{prefix}.output.dense", wide), x))
+        return self._normalise(
+            f"{prefix}.output.LayerNorm", g.node("Add", self._dense(f"{prefix}.output.dense", wide), x)
+        )
 
     def _attention(self, prefix: str, x: str, mask: str) -> str:
         g, depth = self.g, self.width // self.heads

@@ -1,4 +1,4 @@
-"""The models of the suite `cpu`: each a model file that is written here, with its inputs and the ratio that is wanted."""
+"""The models of the suite `cpu`: each writes a model file; with its inputs and the ratio that is wanted."""
 
 from __future__ import annotations
 
@@ -37,9 +37,14 @@ def _model(name: str, write: Callable[[], bytes], one: float, two: float | None 
 
 
 _LIGHT = {
-    "resnet50": 1.0, "squeezenet": 1.1, "shufflenet": 1.3, "densenet121": 1.1, "inception-v1": 1.1,
-    "inception-v2": 1.0, "vgg19": 1.0,
-}  # fmt: skip
+    "resnet50": 1.0,
+    "squeezenet": 1.1,
+    "shufflenet": 1.3,
+    "densenet121": 1.1,
+    "inception-v1": 1.1,
+    "inception-v2": 1.0,
+    "vgg19": 1.0,
+}
 CPU_SUITE: tuple[BenchModel, ...] = (
     _model("mlp", write_mlp, 3.0),
     _model("edge-cnn", write_edge_cnn, 2.0),
@@ -50,7 +55,8 @@ CPU_SUITE: tuple[BenchModel, ...] = (
     *(_model(name, partial(write_light, name), ratio) for name, ratio in _LIGHT.items()),
 )
 CHECKED_ONLY: tuple[BenchModel, ...] = tuple(
-    BenchModel(name=name, write=partial(write_light, name)) for name in sorted(LIGHT_NAMES.keys() - _LIGHT.keys())
+    BenchModel(name=name, write=partial(write_light, name))
+    for name in sorted(LIGHT_NAMES.keys() - _LIGHT.keys())
 )
 """Measured on request; no figure is wanted of them."""
 MODELS: Mapping[str, BenchModel] = {model.name: model for model in (*CPU_SUITE, *CHECKED_ONLY)}

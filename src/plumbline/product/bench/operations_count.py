@@ -1,5 +1,7 @@
-"""Floating-point operations of a model: two for each multiply-add of convolutions, matrix products and recurrent
-cells. Everything else is left out, so the fraction of peak is a lower bound."""
+"""Floating-point operations of a model: two for each multiply-add of convolutions, products and cells.
+
+Everything else is left out, so the fraction of peak is a lower bound.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def _without_payloads(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = light.graph
     for weight in model.graph.initializer:
         if prod(weight.dims) > 64 and weight.name not in {v.name for v in graph.input}:
-            graph.input.append(onnx.helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims)))
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims))
+            )
     small = [w for w in model.graph.initializer if prod(w.dims) <= 64]
     del graph.initializer[:]
     graph.initializer.extend(small)

@@ -21,7 +21,9 @@ CHAINS = 10
 SYMBOL = "plumb_peak"
 
 
-def measure_peak(target: TargetDescription, threads: Sequence[int], *, seconds: float = 0.3) -> dict[int, float]:
+def measure_peak(
+    target: TargetDescription, threads: Sequence[int], *, seconds: float = 0.3
+) -> dict[int, float]:
     """Best rate in GFLOP/s for each number of threads.
 
     Args:

@@ -44,7 +44,7 @@ def foreign_cores(before: ProcessorTime, after: ProcessorTime) -> float | None:
 
 
 def _child_seconds(process: int) -> float:
-    """User and system time of a process (fields 14 and 15 of its stat file, which follow its name in brackets)."""
+    """User and system time of a process: fields 14 and 15 of its stat file."""
     from pathlib import Path
 
     fields = (read_text(Path(f"/proc/{process}/stat")) or "").rpartition(")")[2].split()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from plumbline.product.bench.graph_writer import GraphWriter
@@ -13,7 +15,7 @@ def write_mlp() -> bytes:
     """64 -> 256 -> 256 -> 10 with ReLU, batch 1."""
     g = GraphWriter("mlp")
     x, sizes = "input", (64, 256, 256, 10)
-    for layer, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (rows, columns) in enumerate(pairwise(sizes)):
         weight = g.random(columns, rows)
         x = g.node("Gemm", x, weight, g.uniform(-0.1, 0.1, columns), transB=1)
         if layer < len(sizes) - 2:
@@ -43,9 +45,10 @@ def write_gru() -> bytes:
     x = g.node("Transpose", "input", perm=[1, 0, 2])
     bound = float(1 / np.sqrt(hidden))
     weights = [
-        g.uniform(-bound, bound, 1, 3 * hidden, inputs), g.uniform(-bound, bound, 1, 3 * hidden, hidden),
+        g.uniform(-bound, bound, 1, 3 * hidden, inputs),
+        g.uniform(-bound, bound, 1, 3 * hidden, hidden),
         g.uniform(-bound, bound, 1, 6 * hidden),
-    ]  # fmt: skip
+    ]
     start = g.constant(np.zeros((1, 1, hidden), np.float32))
     _, last = g.nodes("GRU", (x, *weights, "", start), 2, hidden_size=hidden, linear_before_reset=1)
     last = g.node("Gather", last, g.constant(np.array(0, np.int64)), axis=0)

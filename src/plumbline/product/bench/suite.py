@@ -80,7 +80,9 @@ def run_suite(models: Sequence[BenchModel], options: BenchOptions) -> dict[str, 
     }
 
 
-def _measure_model(model: BenchModel, options: BenchOptions, peak: Mapping[int, float]) -> list[dict[str, Any]]:
+def _measure_model(
+    model: BenchModel, options: BenchOptions, peak: Mapping[int, float]
+) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="plumb-bench-") as folder:
         path = Path(folder) / f"{model.name}.onnx"
         try:
@@ -92,7 +94,9 @@ def _measure_model(model: BenchModel, options: BenchOptions, peak: Mapping[int, 
         inputs, operations = make_inputs(graph), count_operations(graph)
         del data, graph
         return [
-            _measure_row(model, Request(path=path, inputs=inputs, threads=count), options, operations, peak[count])
+            _measure_row(
+                model, Request(path=path, inputs=inputs, threads=count), options, operations, peak[count]
+            )
             for count in options.threads
         ]
 
@@ -101,9 +105,11 @@ def _measure_row(
     model: BenchModel, request: Request, options: BenchOptions, operations: int, peak: float
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "model": model.name, "threads": request.threads, "wanted": model.wanted.get(request.threads),
+        "model": model.name,
+        "threads": request.threads,
+        "wanted": model.wanted.get(request.threads),
         "mflop": operations / 1e6,
-    }  # fmt: skip
+    }
     with ExitStack() as stack:
         engines: dict[str, Prepared] = {}
         for name in (OURS, *options.peers):
@@ -120,9 +126,15 @@ def _measure_row(
     return {**row, **_results(figures, operations, peak)}
 
 
-def _figures(engines: Mapping[str, Prepared], blocks: BlockOptions, children: tuple[int, ...]) -> dict[str, Figures]:
+def _figures(
+    engines: Mapping[str, Prepared], blocks: BlockOptions, children: tuple[int, ...]
+) -> dict[str, Figures]:
     chosen = BlockOptions(
-        wanted=blocks.wanted, rounds=blocks.rounds, block_s=blocks.block_s, settle_s=blocks.settle_s, children=children
+        wanted=blocks.wanted,
+        rounds=blocks.rounds,
+        block_s=blocks.block_s,
+        settle_s=blocks.settle_s,
+        children=children,
     )
     measured = measure_engines({name: engine.run for name, engine in engines.items()}, chosen)
     return {name: select_blocks(found, blocks.wanted) for name, found in measured.items()}
@@ -141,7 +153,8 @@ def _errors(engines: Mapping[str, Prepared]) -> dict[str, float]:
 def compare_outputs(ours: Mapping[str, np.ndarray], peers: Mapping[str, np.ndarray]) -> float:
     """Largest absolute difference over all outputs, relative to the largest magnitude of the peer's output.
 
-    Outputs are matched by name, or by position where a peer renames them. Different shapes and NaN give infinity.
+    Outputs are matched by name, or by position where a peer renames them. Different shapes, and NaN in
+    different places, give infinity.
     """
     worst = 0.0
     pairs = [(ours[n], peers.get(n, other)) for n, other in zip(ours, peers.values(), strict=True)]
@@ -167,9 +180,11 @@ def _results(figures: Mapping[str, Figures], operations: int, peak: float) -> di
     if ours is not None:
         rate = operations / ours.median_s / 1e9
         result |= {
-            "ours_ms": ours.median_s * 1e3, "gflops": rate, "peak_fraction": rate / peak,
+            "ours_ms": ours.median_s * 1e3,
+            "gflops": rate,
+            "peak_fraction": rate / peak,
             "ratio": find_ratio(ours.median_s, {name: f.median_s for name, f in peers.items()}),
-        }  # fmt: skip
+        }
     return result
 
 
@@ -185,9 +200,11 @@ def _line(row: Mapping[str, Any]) -> str:
 def _machine() -> dict[str, Any]:
     processor = measure_processor()
     return {
-        "processor": processor.model, "usable_cores": processor.usable_cores,
-        "vector_isa": processor.vector_isa, "system": f"{platform.system()} {platform.release()}",
-    }  # fmt: skip
+        "processor": processor.model,
+        "usable_cores": processor.usable_cores,
+        "vector_isa": processor.vector_isa,
+        "system": f"{platform.system()} {platform.release()}",
+    }
 
 
 def _commit() -> str | None:
@@ -198,7 +215,13 @@ def _commit() -> str | None:
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=10, check=False
+                ["git", *arguments],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
             return None

@@ -1,4 +1,4 @@
-"""The command line `plumb`. Product layer (L6). Nothing heavy is imported before a command needs it."""
+"""The command line `plumb`. Product layer (L6). Imports every layer below, each when a command needs it."""
 
 from __future__ import annotations
 

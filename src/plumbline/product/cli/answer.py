@@ -46,7 +46,8 @@ def write_answer(answer: Answer, *, as_json: bool, file: str | None) -> None:
     document = to_json(answer.document)
     if file is not None:
         write_text(file, document + "\n")
-    sys.stdout.write((document if as_json else answer.text) + "\n")
+    text = document if as_json else answer.text
+    sys.stdout.write(text + "\n" if text else "")
     sys.stdout.flush()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,34 @@ from plumbline.errors import ArtifactError
 if TYPE_CHECKING:
     from plumbline.product.compose import LoadOptions
 
-from dataclasses import dataclass
-
 __all__ = [
-    "ArrayFileRefused", "add_document_file", "add_model", "add_output_file", "load_options", "parse_assignment",
-    "parse_shape", "parse_size", "read_array",
-]  # fmt: skip
+    "ArrayFileRefused",
+    "add_document_file",
+    "add_model",
+    "add_output_file",
+    "load_options",
+    "parse_assignment",
+    "parse_count",
+    "parse_shape",
+    "parse_size",
+    "read_array",
+]
 
 _UNITS = {
-    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 2**10, "M": 2**20, "G": 2**30,
-}  # fmt: skip
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+    "K": 2**10,
+    "M": 2**20,
+    "G": 2**30,
+}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,16 +69,53 @@ def add_model(parser: ArgumentParser) -> None:
     """The model and how to load it."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="an ONNX file, Hugging Face folder, .graph text or compiled folder")
-    add("--symbol", action="append", default=[], metavar="NAME=BOUND", type=_symbol, help="bound of a dimension")
-    add("--shape", action="append", default=[], metavar="INPUT=1x3x224x224", type=_shape, help="shape of an input")
-    add("--constant", action="append", default=[], metavar="INPUT=F.npy", type=parse_assignment,
-        help="bind an input that determines shapes")  # fmt: skip
-    add("--threads", type=_positive, default=1, metavar="N", help="threads of one context (default 1)")
-    add("--contexts", type=_positive, default=1, metavar="N", help="arenas, for the memory promise (default 1)")
+    add(
+        "--symbol",
+        action="append",
+        default=[],
+        metavar="NAME=BOUND",
+        type=_symbol,
+        help="bound of a dimension",
+    )
+    add(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="INPUT=1x3x224x224",
+        type=_shape,
+        help="shape of an input",
+    )
+    add(
+        "--constant",
+        action="append",
+        default=[],
+        metavar="INPUT=F.npy",
+        type=parse_assignment,
+        help="bind an input that determines shapes",
+    )
+    add("--threads", type=parse_count, default=1, metavar="N", help="threads of one context (default 1)")
+    add(
+        "--contexts",
+        type=parse_count,
+        default=1,
+        metavar="N",
+        help="arenas, for the memory promise (default 1)",
+    )
     add("--target", metavar="NAME", help="avx512, avx2 or neon (default: the widest of this machine)")
     add("--memory-budget", type=parse_size, metavar="SIZE", help="refuse a plan above this, such as 512MiB")
-    add("--max-segment-ns", type=_positive, metavar="NS", help="cut the program into segments of this length")
-    add("--digest", "--expect-digest", dest="digest", metavar="SHA256", help="refuse a file with another digest")
+    add(
+        "--max-segment-ns",
+        type=parse_count,
+        metavar="NS",
+        help="cut the program into segments this long",
+    )
+    add(
+        "--digest",
+        "--expect-digest",
+        dest="digest",
+        metavar="SHA256",
+        help="refuse a file with another digest",
+    )
 
 
 def load_options(arguments: Namespace, **more: Any) -> LoadOptions:
@@ -72,12 +127,17 @@ def load_options(arguments: Namespace, **more: Any) -> LoadOptions:
     from plumbline.product.compose import LoadOptions
 
     return LoadOptions(
-        threads=arguments.threads, contexts=arguments.contexts, target=arguments.target,
-        symbols=dict(arguments.symbol), shapes=dict(arguments.shape),
+        threads=arguments.threads,
+        contexts=arguments.contexts,
+        target=arguments.target,
+        symbols=dict(arguments.symbol),
+        shapes=dict(arguments.shape),
         constants={name: read_array(file) for name, file in arguments.constant},
-        memory_budget=arguments.memory_budget, max_segment_ns=arguments.max_segment_ns, digest=arguments.digest,
+        memory_budget=arguments.memory_budget,
+        max_segment_ns=arguments.max_segment_ns,
+        digest=arguments.digest,
         **more,
-    )  # fmt: skip
+    )
 
 
 def read_array(file: str) -> Any:
@@ -91,7 +151,9 @@ def read_array(file: str) -> Any:
     try:
         return np.load(file, allow_pickle=False)
     except OSError as error:
-        raise ArrayFileRefused(file=Path(file).name, reason=(error.strerror or "unreadable").lower()) from error
+        raise ArrayFileRefused(
+            file=Path(file).name, reason=(error.strerror or "unreadable").lower()
+        ) from error
     except (ValueError, EOFError) as error:
         raise ArrayFileRefused(file=Path(file).name, reason="not an array of plain numbers") from error
 
@@ -132,7 +194,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 def _symbol(text: str) -> tuple[str, int]:
     name, value = parse_assignment(text)
-    return name, _positive(value)
+    return name, parse_count(value)
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -140,7 +202,8 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, parse_shape(value)
 
 
-def _positive(text: str) -> int:
+def parse_count(text: str) -> int:
+    """A whole number from 1."""
     if not (text.isascii() and text.isdigit() and 0 < len(text) < 16 and int(text) > 0):
         raise ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)

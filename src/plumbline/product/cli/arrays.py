@@ -18,7 +18,7 @@ FIRST_VALUES = 4
 
 
 def generate_inputs(model: Model, given: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """The given arrays, and for every other input one from a seeded generator, at the bound of each symbol."""
+    """The given arrays, and for every other input one from a seed, at the bound of each symbol."""
     rng = np.random.default_rng(seed)
     inputs = dict(given)
     for binding in model.manifest.inputs:

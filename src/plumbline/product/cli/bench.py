@@ -19,11 +19,18 @@ def configure(parser: ArgumentParser) -> None:
     """Arguments of `plumb bench`."""
     add = parser.add_argument
     add("--suite", choices=["cpu"], default="cpu", help="which models (default cpu)")
-    add("--vs", type=_names, default=("onnxruntime", "openvino"), metavar="A,B",
-        help="peers (default onnxruntime,openvino; `none` for none)")  # fmt: skip
+    add(
+        "--vs",
+        type=_names,
+        default=("onnxruntime", "openvino"),
+        metavar="A,B",
+        help="peers (default onnxruntime,openvino; `none` for none)",
+    )
     add("--threads", type=_counts, default=(1, 2), metavar="1,2", help="numbers of threads (default 1,2)")
     add("--models", type=_names, metavar="A,B", help="these models only; `all` adds those without a figure")
-    add("--blocks", type=_count, default=5, metavar="N", help="quiet blocks wanted of each engine (default 5)")
+    add(
+        "--blocks", type=_count, default=5, metavar="N", help="quiet blocks wanted of each engine (default 5)"
+    )
     add("--rounds", type=_count, default=12, metavar="N", help="most blocks of each engine (default 12)")
     add("--busy-core", action="store_true", help="keep one core busy with another process meanwhile")
     add("--markdown", metavar="FILE", help="also write the table as Markdown")
@@ -41,14 +48,21 @@ def execute(arguments: Namespace) -> Answer:
         Path(arguments.document_file).parent.mkdir(parents=True, exist_ok=True)
     blocks = BlockOptions(wanted=arguments.blocks, rounds=max(arguments.rounds, arguments.blocks))
     options = BenchOptions(
-        peers=arguments.vs, threads=arguments.threads, blocks=blocks, busy_core=arguments.busy_core,
+        peers=arguments.vs,
+        threads=arguments.threads,
+        blocks=blocks,
+        busy_core=arguments.busy_core,
         progress=_print_line,
-    )  # fmt: skip
+    )
     document = run_suite(models, options)
     if arguments.markdown is not None:
         write_text(arguments.markdown, render_markdown(document))
-    wrong = any(error > ERROR_LIMIT for row in document["rows"] for error in row.get("max_error", {}).values())
-    return Answer(document=document, text=_text(document), exit_code=ExitCode.CHECK_FAILED if wrong else ExitCode.OK)
+    wrong = any(
+        error > ERROR_LIMIT for row in document["rows"] for error in row.get("max_error", {}).values()
+    )
+    return Answer(
+        document=document, text=_text(document), exit_code=ExitCode.CHECK_FAILED if wrong else ExitCode.OK
+    )
 
 
 def _chosen(names: tuple[str, ...] | None) -> list[Any]:
@@ -74,14 +88,21 @@ def _print_line(line: str) -> None:
 def _text(document: dict[str, Any]) -> str:
     rows = [
         [
-            r["model"], r["threads"], _ms(r.get("ours_ms")), " ".join(map(_ms, r.get("peers_ms", {}).values())),
-            _ratio(r.get("ratio")), _ratio(r.get("wanted")), _percent(r.get("peak_fraction")),
+            r["model"],
+            r["threads"],
+            _ms(r.get("ours_ms")),
+            " ".join(map(_ms, r.get("peers_ms", {}).values())),
+            _ratio(r.get("ratio")),
+            _ratio(r.get("wanted")),
+            _percent(r.get("peak_fraction")),
             "refused" if "refused" in r else "disturbed" if r.get("disturbed") else "",
         ]
         for r in document["rows"]
-    ]  # fmt: skip
+    ]
     peers = " ".join(document["versions"].keys() - {"plumbline", "python", "onnx"}) or "none"
-    lines = [table(rows, ["model", "threads", "ours ms", f"peers ms ({peers})", "ratio", "wanted", "of peak", ""])]
+    lines = [
+        table(rows, ["model", "threads", "ours ms", f"peers ms ({peers})", "ratio", "wanted", "of peak", ""])
+    ]
     lines += ["", f"geometric mean of the ratios: {_ratio(document['geomean_ratio'])}"]
     return "\n".join(lines)
 

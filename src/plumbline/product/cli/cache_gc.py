@@ -10,7 +10,9 @@ from plumbline.product.cli.arguments import add_document_file, parse_size
 
 def configure(parser: ArgumentParser) -> None:
     """Arguments of `plumb cache gc`."""
-    parser.add_argument("--max-bytes", type=parse_size, metavar="SIZE", help="keep at most this (default: the cap)")
+    parser.add_argument(
+        "--max-bytes", type=parse_size, metavar="SIZE", help="keep at most this (default: the cap)"
+    )
     add_document_file(parser)
 
 
@@ -23,7 +25,12 @@ def execute(arguments: Namespace) -> Answer:
     freed = sum(e.size_bytes for e in removed)
     kept = cache.entries()
     document = {
-        "schema_version": 1, "removed": [e.key for e in removed], "freed_bytes": freed,
-        "kept": len(kept), "kept_bytes": sum(e.size_bytes for e in kept),
-    }  # fmt: skip
-    return Answer(document=document, text=f"removed {len(removed)} executables, {freed} bytes; kept {len(kept)}")
+        "schema_version": 1,
+        "removed": [e.key for e in removed],
+        "freed_bytes": freed,
+        "kept": len(kept),
+        "kept_bytes": sum(e.size_bytes for e in kept),
+    }
+    return Answer(
+        document=document, text=f"removed {len(removed)} executables, {freed} bytes; kept {len(kept)}"
+    )

@@ -14,7 +14,9 @@ from plumbline.product.cli.arguments import add_model, add_output_file, load_opt
 def configure(parser: ArgumentParser) -> None:
     """Arguments of `plumb compile`."""
     add_model(parser)
-    parser.add_argument("--explain", action="store_true", help="list what was fused, folded, laid out, refused, and why")
+    parser.add_argument(
+        "--explain", action="store_true", help="list what was fused, folded, laid out, refused, and why"
+    )
     add_output_file(parser, "copy the executable into this new folder")
 
 
@@ -28,7 +30,7 @@ def execute(arguments: Namespace) -> Answer:
         with load_model(arguments.model, options) as model:
             stages.stop()
             document = _document(model, stages.seconds)
-            if arguments.out is not None:
+            if arguments.out is not None and model.folder is not None:
                 document["copied_to"] = copy_executable(model.folder, Path(arguments.out))
     text = _text(document)
     if arguments.explain:
@@ -50,7 +52,9 @@ def copy_executable(folder: Path, target: Path) -> str:
     except FileExistsError as error:
         raise OutputUnwritable(file=target.name, reason="it exists already") from error
     except (OSError, shutil.Error) as error:
-        raise OutputUnwritable(file=target.name, reason=getattr(error, "strerror", None) or "copy failed") from error
+        raise OutputUnwritable(
+            file=target.name, reason=getattr(error, "strerror", None) or "copy failed"
+        ) from error
     return str(target)
 
 
@@ -70,12 +74,15 @@ def _document(model: Any, seconds: dict[str, float]) -> dict[str, Any]:
         "steps": len(manifest.step_names),
         "segments": len(manifest.segments),
         "plan": {
-            "peak_bytes": plan.peak_bytes, "lower_bound_bytes": plan.lower_bound_bytes,
-            "weights_bytes": plan.weights_bytes, "state_bytes": plan.state_bytes, "digest": plan.digest,
+            "peak_bytes": plan.peak_bytes,
+            "lower_bound_bytes": plan.lower_bound_bytes,
+            "weights_bytes": plan.weights_bytes,
+            "state_bytes": plan.state_bytes,
+            "digest": plan.digest,
         },
         "files": {path.name: path.stat().st_size for path in sorted(model.folder.iterdir())},
         "executable": model.folder.name,
-    }  # fmt: skip
+    }
 
 
 def _text(document: dict[str, Any]) -> str:
@@ -86,13 +93,16 @@ def _text(document: dict[str, Any]) -> str:
     rows = [
         ["digest", document["digest"]],
         ["executable", f"{document['executable']}, {built}"],
-        ["code", f"{document['steps']} steps in {document['segments']} segments for {document['target']}, "
-                 f"{document['threads']} threads"],
+        [
+            "code",
+            f"{document['steps']} steps in {document['segments']} segments for {document['target']}, "
+            f"{document['threads']} threads",
+        ],
         ["weights", f"{plan['weights_bytes']} bytes"],
         ["state", f"{plan['state_bytes']} bytes"],
         ["arena", f"{plan['peak_bytes']} bytes a context (lower bound {plan['lower_bound_bytes']})"],
         ["files", ", ".join(f"{name} {size}" for name, size in document["files"].items())],
-    ]  # fmt: skip
+    ]
     if "copied_to" in document:
         rows.append(["copied to", document["copied_to"]])
     return table(rows, [document["name"] or "model", ""])

@@ -40,9 +40,10 @@ def execute(arguments: Namespace) -> Answer:
     document = {"schema_version": 1, **report.to_dict(cases=not arguments.summary)}
     failed = document["wrong"] or document["crashed"] or not document["total"]
     return Answer(
-        document=document, text=_text(document, report.results),
+        document=document,
+        text=_text(document, report.results),
         exit_code=ExitCode.CHECK_FAILED if failed else ExitCode.OK,
-    )  # fmt: skip
+    )
 
 
 def _text(document: dict[str, Any], results: Any) -> str:
@@ -51,7 +52,9 @@ def _text(document: dict[str, Any], results: Any) -> str:
         for name, counts in document["by_operator"].items()
     ]
     lines = [table(rows, ["operator", *OUTCOMES]), ""] if rows else []
-    lines += [f"{r.outcome.value}: {r.name}: {r.detail}" for r in results if r.outcome.value in ("wrong", "crashed")]
+    lines += [
+        f"{r.outcome.value}: {r.name}: {r.detail}" for r in results if r.outcome.value in ("wrong", "crashed")
+    ]
     counted = ", ".join(f"{document[outcome]} {outcome}" for outcome in OUTCOMES)
     lines.append(f"{document['total']} cases: {counted}; {document['excluded']} not of dense numbers")
     return "\n".join(lines)

@@ -69,8 +69,12 @@ def _alias(decision: Decision) -> dict[str, Any]:
     kind = {InPlace: "in_place", PlacedIn: "placed_in"}.get(type(wish), "view")
     other = wish.operand if isinstance(wish, InPlace) else wish.base
     return {
-        "kind": kind, "value": wish.value, "other": other, "accepted": decision.accepted, "reason": decision.reason,
-    }  # fmt: skip
+        "kind": kind,
+        "value": wish.value,
+        "other": other,
+        "accepted": decision.accepted,
+        "reason": decision.reason,
+    }
 
 
 def decisions_text(document: dict[str, Any]) -> str:
@@ -78,14 +82,19 @@ def decisions_text(document: dict[str, Any]) -> str:
     rewrites = [[r["kind"], r["pass"], r["subject"], r["detail"]] for r in document["rewrites"]]
     aliases = [
         [a["kind"], "yes" if a["accepted"] else "no", a["value"], a["other"], a["reason"]]
-        for a in document["aliases"] if a["kind"] != "view"
-    ]  # fmt: skip
+        for a in document["aliases"]
+        if a["kind"] != "view"
+    ]
     steps = [[n, s["operation"], s["name"], ", ".join(s["outputs"])] for n, s in enumerate(document["steps"])]
-    counted = ", ".join(f"{kind} {count}" for kind, count in Counter(r[0] for r in rewrites).items()) or "none"
+    counted = (
+        ", ".join(f"{kind} {count}" for kind, count in Counter(r[0] for r in rewrites).items()) or "none"
+    )
     parts = [f"rewrites of {document['nodes_read']} nodes: {counted}"]
     if rewrites:
         parts.append(table(rewrites, ["kind", "pass", "subject", "detail"]))
-    parts.append(f"buffers shared: live {document['live_before_bytes']} -> {document['live_after_bytes']} bytes")
+    parts.append(
+        f"buffers shared: live {document['live_before_bytes']} -> {document['live_after_bytes']} bytes"
+    )
     if aliases:
         parts.append(table(aliases, ["wish", "granted", "value", "with", "reason"]))
     parts.append(

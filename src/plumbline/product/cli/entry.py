@@ -85,9 +85,11 @@ def _run(words: Sequence[str]) -> int:
 def make_parser(entry: CommandEntry) -> ArgumentParser:
     """An empty parser of one command with `--json`."""
     parser = _Parser(
-        prog=f"plumb {entry.name}", description=f"{entry.summary[0].upper()}{entry.summary[1:]}.",
-        formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        prog=f"plumb {entry.name}",
+        description=f"{entry.summary[0].upper()}{entry.summary[1:]}.",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 

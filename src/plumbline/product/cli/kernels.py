@@ -24,7 +24,9 @@ def execute(arguments: Namespace) -> Answer:
 
     chosen = operations() if arguments.operation is None else (get_operation(arguments.operation),)
     listed = [describe_operation(contract) for contract in chosen]
-    rows = [[o["operation"], o["device"], o["implementation"], " ".join(o["dtypes"]) or "any"] for o in listed]
+    rows = [
+        [o["operation"], o["device"], o["implementation"], " ".join(o["dtypes"]) or "any"] for o in listed
+    ]
     return Answer(
         document={"schema_version": 1, "kernels": listed},
         text=table(rows, ["operation", "device", "implementation", "element types"]),

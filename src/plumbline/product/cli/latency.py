@@ -12,7 +12,11 @@ Result = TypeVar("Result")
 
 
 def measure_runs(run: Callable[[], Result], count: int) -> tuple[Result, dict[str, float]]:
-    """Call `run` `count` times after one call that is not counted where several are; the last result and the latency."""
+    """Call `run` `count` times; where that is more than once, an uncounted call comes first.
+
+    Returns:
+        The last result, and the latency as `describe_latency` gives it.
+    """
     if count > 1:
         run()
     spent: list[int] = []
@@ -30,9 +34,12 @@ def describe_latency(spent_ns: Sequence[float]) -> dict[str, float]:
     {'runs': 3, 'min': 1, 'p10': 1.2, 'median': 2.0, 'p90': 2.8}
     """
     return {
-        "runs": len(spent_ns), "min": min(spent_ns), "p10": percentile(spent_ns, 10),
-        "median": percentile(spent_ns, 50), "p90": percentile(spent_ns, 90),
-    }  # fmt: skip
+        "runs": len(spent_ns),
+        "min": min(spent_ns),
+        "p10": percentile(spent_ns, 10),
+        "median": percentile(spent_ns, 50),
+        "p90": percentile(spent_ns, 90),
+    }
 
 
 def percentile(values: Sequence[float], rank: float) -> float:

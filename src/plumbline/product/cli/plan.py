@@ -26,9 +26,12 @@ def execute(arguments: Namespace) -> Answer:
     plan, program = decided.plan.allocation, decided.plan.program
     steps = {index: step.name for index, step in enumerate(decided.plan.steps)}
     document = plan_document(
-        plan, weights_bytes=program.weights_bytes, state_bytes=program.state_bytes,
-        contexts=options.contexts, steps=steps,
-    )  # fmt: skip
+        plan,
+        weights_bytes=program.weights_bytes,
+        state_bytes=program.state_bytes,
+        contexts=options.contexts,
+        steps=steps,
+    )
     document = {"name": program.name, "graph_digest": decided.graph_digest, **document}
     if arguments.svg is not None:
         write_text(arguments.svg, render_svg(plan, title=f"Memory plan of {program.name}", steps=steps))
@@ -39,5 +42,7 @@ def _text(document: dict[str, Any]) -> str:
     names = ("weights_bytes", "state_bytes", "peak_bytes", "lower_bound_bytes", "naive_bytes", "total_bytes")
     rows: list[list[object]] = [[name.removesuffix("_bytes"), document[name]] for name in names]
     total = f"total = weights + state + {document['contexts']} x peak"
-    facts = f"plan {document['digest']}, {len(document['tensors'])} buffers, reuse {document['reuse_percent']} %"
+    facts = (
+        f"plan {document['digest']}, {len(document['tensors'])} buffers, reuse {document['reuse_percent']} %"
+    )
     return "\n".join([table(rows, [document["name"] or "model", "bytes"]), "", total, facts])

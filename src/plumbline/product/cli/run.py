@@ -7,16 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from plumbline.product.cli.answer import Answer, OutputUnwritable, table
-from plumbline.product.cli.arguments import add_document_file, add_model, load_options, parse_assignment, read_array
+from plumbline.product.cli.arguments import (
+    add_document_file,
+    add_model,
+    load_options,
+    parse_assignment,
+    read_array,
+)
 
 
 def configure(parser: ArgumentParser) -> None:
     """Arguments of `plumb run`."""
     add_model(parser)
     add = parser.add_argument
-    add("--input", action="append", default=[], metavar="NAME=F.npy", type=parse_assignment, help="an input array")
-    add("--random", type=_seed, default=0, metavar="SEED",
-        help="seed of generated inputs (default 0): normal numbers; integers and booleans are 0 or 1")  # fmt: skip
+    add(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=F.npy",
+        type=parse_assignment,
+        help="an input array",
+    )
+    add(
+        "--random",
+        type=_seed,
+        default=0,
+        metavar="SEED",
+        help="seed of generated inputs (default 0): normal numbers; integers and booleans are 0 or 1",
+    )
     add("--repeat", type=_count, default=1, metavar="N", help="measured runs (default 1)")
     add("--output-dir", metavar="DIR", help="write each output as DIR/NAME.npy")
     add_document_file(parser)
@@ -24,9 +42,9 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> Answer:
     """Run."""
-    from plumbline.product.cli.loading import load_model
     from plumbline.product.cli.arrays import generate_inputs, summarise
     from plumbline.product.cli.latency import measure_runs
+    from plumbline.product.cli.loading import load_model
     from plumbline.product.cli.progress import StageProgress
 
     given = {name: read_array(file) for name, file in arguments.input}
@@ -77,7 +95,10 @@ def _text(document: dict[str, Any]) -> str:
         for name, o in document["outputs"].items()
     ]
     latency = document["latency_ns"]
-    lines = [table([[_short(c) for c in row] for row in rows], ["output", "type", "shape", "min", "max", "mean"]), ""]
+    lines = [
+        table([[_short(c) for c in row] for row in rows], ["output", "type", "shape", "min", "max", "mean"]),
+        "",
+    ]
     if document["generated_inputs"]:
         lines.append(f"generated inputs: {', '.join(document['generated_inputs'])}")
     median, low, high = (latency[k] / 1e6 for k in ("median", "p10", "p90"))

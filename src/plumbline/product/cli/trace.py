@@ -8,14 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from plumbline.product.cli.answer import Answer, OutputUnwritable, table
-from plumbline.product.cli.arguments import add_model, add_output_file, load_options, parse_assignment, read_array
+from plumbline.product.cli.arguments import (
+    add_model,
+    add_output_file,
+    load_options,
+    parse_assignment,
+    read_array,
+)
 
 
 def configure(parser: ArgumentParser) -> None:
     """Arguments of `plumb trace`."""
     add_model(parser)
     add = parser.add_argument
-    add("--input", action="append", default=[], metavar="NAME=F.npy", type=parse_assignment, help="an input array")
+    add(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=F.npy",
+        type=parse_assignment,
+        help="an input array",
+    )
     add_output_file(parser, "the trace, JSON lines (default trace.jsonl)")
     parser.set_defaults(out="trace.jsonl")
 
@@ -41,10 +54,14 @@ def execute(arguments: Namespace) -> Answer:
     write_points(Path(arguments.out), points)
     counted = Counter(point.event for point in points)
     document = {
-        "schema_version": 1, "name": name, "trace": arguments.out, "steps": steps,
-        "latency_ns": run.ended_ns - run.began_ns, "points": dict(sorted(counted.items())),
+        "schema_version": 1,
+        "name": name,
+        "trace": arguments.out,
+        "steps": steps,
+        "latency_ns": run.ended_ns - run.began_ns,
+        "points": dict(sorted(counted.items())),
         "slowest": slowest(run, plan.program.steps),
-    }  # fmt: skip
+    }
     return Answer(document=document, text=_text(document))
 
 
@@ -78,8 +95,11 @@ def slowest(run: Any, steps: Any, count: int = 10) -> list[dict[str, Any]]:
 def _text(document: dict[str, Any]) -> str:
     rows = [[s["step"], s["operation"], s["spent_ns"] / 1000] for s in document["slowest"]]
     points = ", ".join(f"{count} {event}" for event, count in document["points"].items())
-    return "\n".join([
-        table(rows, ["slowest steps", "operation", "us"]), "",
-        f"{document['name']}: {document['steps']} steps in {document['latency_ns'] / 1e6:.4f} ms",
-        f"{document['trace']}: {points}",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            table(rows, ["slowest steps", "operation", "us"]),
+            "",
+            f"{document['name']}: {document['steps']} steps in {document['latency_ns'] / 1e6:.4f} ms",
+            f"{document['trace']}: {points}",
+        ]
+    )

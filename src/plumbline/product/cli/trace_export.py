@@ -26,6 +26,9 @@ def execute(arguments: Namespace) -> Answer:
     target = arguments.out or str(Path(arguments.perfetto).with_suffix(".perfetto.json"))
     write_text(target, json.dumps(exported, separators=(",", ":")) + "\n")
     document = {
-        "schema_version": 1, "written": target, "points": len(points), "events": len(exported["traceEvents"]),
-    }  # fmt: skip
+        "schema_version": 1,
+        "written": target,
+        "points": len(points),
+        "events": len(exported["traceEvents"]),
+    }
     return Answer(document=document, text=f"{target}: {len(points)} points; open it in the Perfetto viewer")
