@@ -9,7 +9,7 @@ from plumbline.contracts.tensors import DType
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Pointer, Value, llvm_type
 from plumbline.kernels.emit.tensor import TensorRef
 
-__all__ = ["lane_numbers", "load_lanes", "power_of_two_lanes", "store_lanes", "within"]
+__all__ = ["lane_numbers", "load_lanes", "power_of_two_lanes", "scatter_lanes", "store_lanes", "within"]
 
 _SUFFIX = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}
 
@@ -101,3 +101,18 @@ def store_lanes(b: FunctionBuilder, value: Value, pointer: Pointer, position: In
         f"call void @{full}({value.type} {value.text}, ptr align {value.dtype.size_bytes} {address.text}, "
         f"{valid.type} {valid.text})"
     )
+
+
+def scatter_lanes(
+    b: FunctionBuilder, value: Value, pointer: Pointer, row: Index, positions: Value, valid: Value
+) -> None:
+    """Write elements to `row + positions` (int32) where `valid`."""
+    base = b.offset(pointer, value.dtype, row)
+    scalar, lanes = llvm_type(value.dtype), value.lanes
+    place = b.emit(
+        f"getelementptr {scalar}, ptr {base.text}, {positions.type} {positions.text}", DType.INT64, lanes
+    )
+    full = f"llvm.masked.scatter.v{lanes}{_SUFFIX.get(scalar, scalar)}.v{lanes}p0"
+    b.module.declare(full, f"declare void @{full}({value.type}, <{lanes} x ptr>, i32 immarg, <{lanes} x i1>)")
+    operands = f"{value.type} {value.text}, <{lanes} x ptr> {place.text}"
+    b.statement(f"call void @{full}({operands}, i32 {value.dtype.size_bytes}, {valid.type} {valid.text})")
