@@ -61,6 +61,7 @@ def lane_code(library: CodeLibrary) -> LaneCode:
     return LaneCode(
         worker=library.address("plumb_worker"),
         launch=library.address("plumb_launch"),
+        run=library.address("plumb_run"),
         stop=library.address("plumb_stop"),
         quiesce=library.address("plumb_quiesce"),
         library=library,

@@ -89,6 +89,7 @@ class ExecutionContext:
             NativeLaunch(entry=entry, context=self._block.ctypes.data, label=f"{manifest.name}/{index}")
             for index, entry in enumerate(entries)
         )
+        self._runs = tuple(stream.bind(launch) for launch in self._launches)
         self._order = tuple(manifest.symbols)
         self._closed = False
         self._symbols: dict[str, int] = {}
@@ -133,8 +134,8 @@ class ExecutionContext:
         """
         if self._closed:
             raise ContextClosed(model=self._manifest.name)
-        for launch in self._launches:
-            self._stream.run(launch)
+        for run in self._runs:
+            run()
 
     def run_traced(self, entries: Sequence[int], capacity: int) -> np.ndarray:
         """Run once through the traced entries, which write down every call of a step function.

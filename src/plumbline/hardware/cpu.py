@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from os import getpid
 
 from plumbline.errors import PlumblineError, ResourceError
@@ -32,7 +34,7 @@ from plumbline.hardware.host.mappings import HostMemoryDriver
 from plumbline.hardware.host.memory import measure_memory
 from plumbline.hardware.lane import LaneCode, open_lane
 from plumbline.hardware.owned_device import OwnedDevice
-from plumbline.hardware.work import StreamWork
+from plumbline.hardware.work import NativeLaunch, StreamWork
 
 
 @dataclass(eq=False, kw_only=True)
@@ -147,6 +149,23 @@ class CpuStream(OwnedHandle):
                     self._execute(work)
                     return
         self._run_queued(work)
+
+    def bind(self, work: NativeLaunch) -> Callable[[], None]:
+        """Prepare a run of the same work many times; see `Stream.bind`."""
+        call, queue, turn = self._lane.bind(work), self._queue, self._queue.turn
+        process, own = os.getpid, os.getpid()
+
+        def run() -> None:
+            if self._closed or process() != own or queue.pending or not turn.acquire(False):
+                self.run(work)
+                return
+            try:
+                queue.raise_failure()
+                call()
+            finally:
+                turn.release()
+
+        return run
 
     def _run_queued(self, work: StreamWork) -> None:
         command = QueuedRun(work, self._execute)

@@ -7,6 +7,7 @@ one records and the other waits for. There is no call that waits for a whole dev
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, Self
@@ -16,7 +17,7 @@ from plumbline.errors import BackendError, Recoverability, ResourceError, Valida
 if TYPE_CHECKING:
     from plumbline.hardware.handles import HandleRegistry
     from plumbline.hardware.memory import DeviceBuffer, DeviceMemoryPool
-    from plumbline.hardware.work import StreamWork
+    from plumbline.hardware.work import NativeLaunch, StreamWork
 
 
 class DeviceKind(StrEnum):
@@ -191,6 +192,10 @@ class Stream(Protocol):
 
     def run(self, work: StreamWork) -> None:
         """Run work after what is queued and return when it is done; raises a kept or its own failure."""
+
+    def bind(self, work: NativeLaunch) -> Callable[[], None]:
+        """A function without arguments that does `run(work)`, prepared once so that each call costs little."""
+        ...
 
     def record(self, event: Event) -> None:
         """Let `event` mean the end of everything queued so far."""

@@ -12,7 +12,9 @@ import ctypes
 import struct
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from plumbline.errors import BackendError, Recoverability, ResourceError, ValidationError
 from plumbline.hardware.dispatch import call_checked
@@ -38,6 +40,7 @@ class LaneCode:
         stop: `void(void* lane)`, makes every worker return.
         quiesce: `void(void* lane)`, returns when no worker can touch a context published before.
         library: what keeps this code loaded; held for as long as a worker runs in it.
+        run: `void(void* record)`, `launch` with its three arguments in memory; 0 where the library has none.
     """
 
     worker: int
@@ -45,6 +48,7 @@ class LaneCode:
     stop: int
     quiesce: int
     library: object = None
+    run: int = 0
 
 
 @dataclass(eq=False, kw_only=True)
@@ -104,6 +108,10 @@ class DirectLane:
         else:
             call_checked(work.function, label=work.label, stream=self._stream)
 
+    def bind(self, work: NativeLaunch) -> Callable[[], None]:
+        """Work prepared for many runs."""
+        return partial(self.execute, work)
+
     def quiesce(self) -> None:
         """Nothing to wait for: there are no workers."""
 
@@ -121,6 +129,8 @@ class NativeLane:
         self._lane = ctypes.c_void_p(address_of(memoryview(self._page)))
         self._lane_code = lane_code
         self._launch = _LAUNCH(lane_code.launch)
+        self._run = _LANE(lane_code.run) if lane_code.run else None
+        self._records: list[ctypes.Array[ctypes.c_void_p]] = []
         self._stop = _LANE(lane_code.stop)
         self._quiesce = _LANE(lane_code.quiesce)
         worker = _WORKER(lane_code.worker)
@@ -151,6 +161,14 @@ class NativeLane:
             self._launch(self._lane, work.entry, work.context)
         elif not isinstance(work, NativeLaunch):
             call_checked(work.function, label=work.label, stream=self._stream)
+
+    def bind(self, work: NativeLaunch) -> Callable[[], None]:
+        """Work prepared for many runs: one native call with one argument."""
+        if self._run is None:
+            return partial(self.execute, work)
+        record = (ctypes.c_void_p * 3)(self._lane, work.entry, work.context)
+        self._records.append(record)
+        return partial(self._run, ctypes.addressof(record))
 
     def quiesce(self) -> None:
         """Return when no worker can touch a context of finished work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from plumbline.hardware.allocation import AllocationChange
 from plumbline.hardware.device import (
@@ -26,7 +27,7 @@ from plumbline.hardware.virtual_time import (
     SimulatedPoint,
     VirtualClock,
 )
-from plumbline.hardware.work import StreamWork
+from plumbline.hardware.work import NativeLaunch, StreamWork
 
 
 class SimulatedEvent(OwnedHandle):
@@ -104,6 +105,10 @@ class SimulatedStream(OwnedHandle):
         """Run work in order and return when it is done; see `Stream.run`."""
         self.launch(work)
         self._drain(None)
+
+    def bind(self, work: NativeLaunch) -> Callable[[], None]:
+        """Prepare a run of the same work many times; see `Stream.bind`."""
+        return partial(self.run, work)
 
     def record(self, event: Event) -> None:
         """Let `event` mean the end of everything queued so far; see `Stream.record`."""

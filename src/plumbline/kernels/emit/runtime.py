@@ -41,7 +41,7 @@ MAX_SYMBOLS = 56
 CLAIMS_OFFSET_BYTES = 1024
 """Claim and completion words of phase p lie at this offset + 16 * p."""
 MAX_TILES = 32768
-LANE_SYMBOLS = ("plumb_worker", "plumb_launch", "plumb_stop", "plumb_quiesce")
+LANE_SYMBOLS = ("plumb_worker", "plumb_launch", "plumb_run", "plumb_stop", "plumb_quiesce")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +310,18 @@ publish:
   br label %run
 run:
   call void %entry_point(ptr %context, i64 0, i64 %epoch)
+  ret void
+}
+
+; plumb_launch with its three arguments in memory, for callers that prepare a launch once
+define void @plumb_run(ptr %record) #0 {
+entry:
+  %lane = load ptr, ptr %record, align 8
+  %entry_slot = getelementptr ptr, ptr %record, i64 1
+  %entry_point = load ptr, ptr %entry_slot, align 8
+  %context_slot = getelementptr ptr, ptr %record, i64 2
+  %context = load ptr, ptr %context_slot, align 8
+  call void @plumb_launch(ptr %lane, ptr %entry_point, ptr %context)
   ret void
 }
 define internal void @plumb_publish(ptr %lane, i64 %f, i64 %c, i64 %epoch) #0 {
