@@ -168,3 +168,17 @@ def mean_variance_normalization(node: NodeView) -> Converted:
     variance = node.add1("reduce_mean", [squares], {"axes": axes, "keepdims": True})
     deviation = node.add1("add", [node.add1("sqrt", [variance]), node.scalar(1e-9, kind)])
     return node.add1("div", [centred, deviation])
+
+
+@converts("Normalizer", domain="ai.onnx.ml")
+def normalizer(node: NodeView) -> Converted:
+    """Rows over their largest, absolute or euclidean sum; a row of zeros stays zero."""
+    operations = {"MAX": "reduce_max", "L1": "reduce_l1", "L2": "reduce_l2"}
+    wanted = node.string("norm", "MAX")
+    if wanted not in operations:
+        node.refuse(f"norm {wanted!r} is unknown")
+    rows = node.cast(node.input(0), DType.FLOAT32)
+    magnitude = node.add1("abs", [rows]) if wanted == "MAX" else rows
+    norm = node.add1(operations[wanted], [magnitude], {"axes": (node.rank(0) - 1,), "keepdims": True})
+    is_zero = node.add1("equal", [norm, node.scalar(0, DType.FLOAT32)])
+    return node.add1("div", [rows, node.add1("where", [is_zero, node.scalar(1, DType.FLOAT32), norm])])

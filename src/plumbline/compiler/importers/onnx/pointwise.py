@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from plumbline.compiler.graph.graph import TensorID
 from plumbline.compiler.importers.onnx.node import NodeView
 from plumbline.compiler.importers.onnx.registry import Converted, Converter, converts
@@ -204,3 +208,41 @@ def cast_like(node: NodeView) -> Converted:
 def bit_cast(node: NodeView) -> Converted:
     """The same bits under another type."""
     return node.add1("bit_cast", [node.input(0)], {"to": node.dtype(node.int("to")).value})
+
+
+# -- ai.onnx.ml
+
+
+@converts("Binarizer", domain="ai.onnx.ml")
+def binarizer(node: NodeView) -> Converted:
+    """1 over the threshold, else 0."""
+    kind = node.type(0).dtype
+    over = node.add1("greater", [node.input(0), node.scalar(node.float("threshold", 0.0), kind)])
+    return node.cast(over, kind)
+
+
+@converts("Scaler", domain="ai.onnx.ml")
+def scaler(node: NodeView) -> Converted:
+    """(x - offset) * scale in float32."""
+    result = node.cast(node.input(0), DType.FLOAT32)
+    for attribute, operation in (("offset", "sub"), ("scale", "mul")):
+        if node.has(attribute):
+            numbers = node.constant(np.array(node.floats(attribute), np.float32))
+            result = node.add1(operation, [result, numbers])
+    return result
+
+
+@converts("Imputer", domain="ai.onnx.ml")
+def imputer(node: NodeView) -> Converted:
+    """Replace one number, or NaN, by others."""
+    if not node.has("imputed_value_floats"):
+        node.refuse("only float values are supported")
+    kind, replaced = node.type(0).dtype, node.float("replaced_value_float", 0.0)
+    if not kind.is_float:
+        node.refuse(f"float values for elements of type {kind.value}")
+    if math.isnan(replaced):
+        found = node.add1("is_nan", [node.input(0)])
+    else:
+        found = node.add1("equal", [node.input(0), node.scalar(replaced, kind)])
+    numbers = node.constant(np.array(node.floats("imputed_value_floats"), np.float32))
+    return node.add1("where", [found, node.cast(numbers, kind), node.input(0)])
