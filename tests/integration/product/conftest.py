@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from plumb_process import Plumb  # noqa: E402
+from plumb_process import Plumb
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,9 @@ def test_the_geometric_mean_multiplies() -> None:
 
 def test_the_time_of_others_is_the_machine_less_ourselves_and_never_negative() -> None:
     before = ProcessorTime(machine_s=10.0, own_s=1.0, time_s=100.0)
-    assert foreign_cores(before, ProcessorTime(machine_s=10.5, own_s=1.2, time_s=102.0)) == pytest.approx(0.15)
+    assert foreign_cores(before, ProcessorTime(machine_s=10.5, own_s=1.2, time_s=102.0)) == pytest.approx(
+        0.15
+    )
     assert foreign_cores(before, ProcessorTime(machine_s=10.0, own_s=1.2, time_s=102.0)) == 0.0
     assert foreign_cores(before, ProcessorTime(machine_s=None, own_s=1.2, time_s=102.0)) is None
 
