@@ -88,7 +88,7 @@ def resized_axes(signature: StepSignature) -> dict[int, AxisRule]:
         if extent == length and scale in (None, 1.0) and not cropped:
             continue
         if scale is None and isinstance(extent, int) and isinstance(length, int):
-            scale = length / extent if extent else 1.0
+            scale = length / extent if extent and length else 1.0
         rules[axis] = AxisRule(
             mode=attributes["mode"], coordinates=attributes["coordinates"], nearest=attributes["nearest"],
             cubic_a=float(attributes["cubic_a"]), exclude_outside=bool(attributes["exclude_outside"]),

@@ -177,7 +177,9 @@ def split(node: NodeView) -> Converted:
     elif node.opset >= 13 and node.optional(1) is not None:
         sizes = node.dims(1)
     if sizes is None:
-        sizes = _equal_parts(node, extent, node.int("num_outputs", count))
+        if node.int("num_outputs", count) != count:
+            node.refuse(f"num_outputs is {node.int('num_outputs')} beside {count} outputs")
+        sizes = _equal_parts(node, extent, count)
     return node.add("split", [node.input(0)], {"axis": axis, "sizes": tuple(sizes)})
 
 

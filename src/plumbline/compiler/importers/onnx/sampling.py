@@ -187,12 +187,6 @@ def max_roi_pool(node: NodeView) -> Converted:
     return node.add1("max_roi_pool", [node.input(0), node.input(1)], attributes)
 
 
-@converts("NonMaxSuppression", since=10)
-def non_max_suppression(node: NodeView) -> Converted:
-    """Refused: as many rows as there are boxes that stay."""
-    node.refuse_data_dependent("the number of selected boxes decides the shape")
-
-
 # -- windows
 
 
