@@ -123,6 +123,20 @@ def test_place_of_extreme_agrees_with_numpy(name: str) -> None:
         verify_operation(get_operation(name), [hostile()], attributes, symbolic=SYMBOLIC)
 
 
+@pytest.mark.parametrize("columns", [1, 7, 8, 9, 40, 83])
+def test_place_of_extreme_among_equals_is_the_first_or_the_last(columns: int) -> None:
+    """Lanes that keep their own extremes must not change who wins a tie."""
+    rng = np.random.default_rng(columns)
+    x = rng.integers(0, 3, (40, columns)).astype(np.float32)
+    x[rng.random(x.shape) < 0.02] = np.nan
+    for name in ("arg_max", "arg_min"):
+        for last in (False, True):
+            attributes = {"axis": 1, "select_last_index": last}
+            verify_operation(get_operation(name), [x], attributes)
+            verify_operation(get_operation(name), [x], attributes, symbolic=SYMBOLIC)
+    verify_operation(get_operation("hardmax"), [x], symbolic=SYMBOLIC)
+
+
 @pytest.mark.parametrize("name", ["cum_sum", "cum_prod"])
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])

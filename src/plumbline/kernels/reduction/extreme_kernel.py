@@ -14,7 +14,7 @@ from plumbline.kernels.emit.tensor import TensorRef
 from plumbline.kernels.pointwise.expression import compute_dtype
 from plumbline.kernels.reduction.axes import Line, for_each_line, normal_axis, split_at
 
-__all__ = ["ExtremeKernel", "find_extreme"]
+__all__ = ["ExtremeKernel", "find_extreme", "find_extreme_of_row"]
 
 
 class ExtremeKernel:
@@ -34,14 +34,17 @@ class ExtremeKernel:
         largest = call.signature.operation == "arg_max"
         last = bool(call.attributes.get("select_last_index", False))
         inner = b.index(call.dim(line.inner))
+        lanes = call.target.lanes(DType.INT64)
 
         def body(start: Index, stride: Index, width: int) -> None:
-            best = find_extreme(source, start, stride, extent, width, largest=largest, last=last)
+            if line.inner == 1:
+                best = find_extreme_of_row(source, start, extent, lanes, largest=largest, last=last)
+            else:
+                best = find_extreme(source, start, stride, extent, width, largest=largest, last=last)
             place = b.index(start)
             outer = place / (inner * extent)
             output.store_flat(best, outer * inner + place % inner)
 
-        lanes = call.target.lanes(DType.INT64)
         if not isinstance(line.extent, int):
             with b.when(b.compare("gt", b.index(extent), 0)):
                 for_each_line(call, line, lanes, body)
@@ -66,6 +69,51 @@ def find_extreme(
 
     initial = [load(0), b.const(DType.INT64, 0, width)]
     return b.reduce(1, extent, initial, step)[1]
+
+
+def find_extreme_of_row(
+    source: TensorRef, start: Index, extent: Index, lanes: int, *, largest: bool, last: bool
+) -> Value:
+    """Place (int64) of the extreme of one contiguous row: each lane keeps its own, then they compete."""
+    b = source.builder
+    dtype = compute_dtype(source.dtype)
+    numbers = b.module.table(f"lane_numbers_{lanes}", DType.INT64, range(lanes))
+    offsets = b.load(numbers, DType.INT64, 0, lanes=lanes)
+
+    def load(i: Index, width: int) -> Value:
+        return b.cast(source.load_flat(start + i, lanes=width), dtype)
+
+    def step(i: Index, held: list[Value]) -> list[Value]:
+        value = load(i, lanes)
+        better = _better(b, value, held[0], largest, last)
+        return [b.select(better, value, held[0]), b.select(better, offsets + b.index(i), held[1])]
+
+    first = load(0, 1)
+    initial = [b.splat(first, lanes), b.const(DType.INT64, 0, lanes)]
+    whole = extent // lanes * lanes if isinstance(extent, int) else extent - extent % lanes
+    values, places = b.reduce(0, whole, initial, step, lanes)
+    best, place = b.extract(values, 0), b.extract(places, 0)
+    for lane in range(1, lanes):
+        value, other = b.extract(values, lane), b.extract(places, lane)
+        wins = _wins(b, (value, other), (best, place), largest, last)
+        best, place = b.select(wins, value, best), b.select(wins, other, place)
+
+    def rest(i: Index, held: list[Value]) -> list[Value]:
+        value = load(i, 1)
+        better = _better(b, value, held[0], largest, last)
+        return [b.select(better, value, held[0]), b.select(better, b.index(i), held[1])]
+
+    return b.reduce(whole, extent, [best, place], rest)[1]
+
+
+def _wins(
+    b: FunctionBuilder, a: tuple[Value, Value], c: tuple[Value, Value], largest: bool, last: bool
+) -> Value:
+    """Whether (value, place) `a` beats `c`: by value, among equals by place."""
+    ahead = _better(b, a[0], c[0], largest, last=False)
+    behind = _better(b, c[0], a[0], largest, last=False)
+    nearer = b.compare("gt" if last else "lt", a[1], c[1])
+    return ahead | (~behind & nearer)
 
 
 def _better(b: FunctionBuilder, value: Value, held: Value, largest: bool, last: bool) -> Value:

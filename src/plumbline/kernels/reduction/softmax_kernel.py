@@ -19,7 +19,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef
 from plumbline.kernels.pointwise.expression import compute_dtype
 from plumbline.kernels.reduction.axes import Line, for_each_line, normal_axis, split_at
-from plumbline.kernels.reduction.extreme_kernel import find_extreme
+from plumbline.kernels.reduction.extreme_kernel import find_extreme, find_extreme_of_row
 from plumbline.kernels.reduction.rows import RowFold, fold_row
 
 __all__ = ["HardmaxKernel", "SoftmaxKernel"]
@@ -79,16 +79,24 @@ class HardmaxKernel:
         """The place of the maximum, then the line of zeros and ones."""
         b, line = call.builder, line_of(call.signature)
         source, output = call.input(0), call.output()
-        extent = call.dim(line.extent)
+        extent, lanes = call.dim(line.extent), call.target.lanes(DType.INT64)
 
         def body(start: Index, stride: Index, width: int) -> None:
-            best = find_extreme(source, start, stride, extent, width, largest=True, last=False)
+            if line.inner == 1:
+                best = find_extreme_of_row(source, start, extent, lanes, largest=True, last=False)
+            else:
+                best = find_extreme(source, start, stride, extent, width, largest=True, last=False)
             zero = b.const(compute_dtype(output.dtype), 0, width)
             with b.range(0, extent) as i:
                 chosen = b.compare("eq", best, b.splat(b.index(i), width))
                 output.store_flat(b.cast(b.select(chosen, 1, zero), output.dtype), start + i * stride)
 
-        for_each_line(call, line, call.target.lanes(DType.INT64), body)
+        if isinstance(line.extent, int):
+            if line.extent > 0:
+                for_each_line(call, line, lanes, body)
+            return
+        with b.when(b.compare("gt", b.index(extent), 0)):
+            for_each_line(call, line, lanes, body)
 
 
 def line_of(signature: StepSignature) -> Line:
