@@ -14,6 +14,7 @@ from plumbline.compiler.passes.fuse_epilogues import fuse_epilogues
 from plumbline.compiler.passes.fuse_maps import fuse_maps
 from plumbline.compiler.passes.lay_out_images import lay_out_images
 from plumbline.compiler.passes.pack_matrix_products import pack_matrix_products
+from plumbline.compiler.passes.recognise_activations import recognise_activations
 from plumbline.compiler.passes.report import PassReport
 from plumbline.compiler.passes.sink_channel_shuffles import sink_channel_shuffles
 from plumbline.kernels.emit.target import TargetDescription
@@ -29,6 +30,7 @@ PASSES: tuple[GraphPass, ...] = (
     lay_out_images,
     pack_matrix_products,
     fuse_maps,
+    recognise_activations,
     fuse_epilogues,
     assign_halos,
     copy_shared_outputs,
