@@ -44,9 +44,18 @@ def evaluate_symbolically(
     if not all(isinstance(t.elements, int) and t.elements <= MAX_TRACKED_ELEMENTS for t in outputs):
         return None
     results = rule(present, attributes, outputs)
-    if results is None:
+    if results is None or not all(_fits(r, t.dtype) for r, t in zip(results, outputs, strict=True)):
         return None
     return tuple(_shaped(r, t) for r, t in zip(results, outputs, strict=True))
+
+
+def _fits(values: np.ndarray, dtype: DType) -> bool:
+    """Whether no known integer wraps around in its type; what wraps is left to native arithmetic."""
+    if dtype is DType.BOOL:
+        return True
+    limits = np.iinfo(dtype.numpy)
+    known = np.asarray(values, dtype=object).ravel()
+    return all(limits.min <= v <= limits.max for v in known if isinstance(v, int))
 
 
 def _shaped(values: np.ndarray, type_: TensorType) -> np.ndarray:
@@ -69,8 +78,11 @@ def _elementwise(function: Callable[..., Dim | bool | None]) -> Rule:
 
 def _divide(a: Dim, b: Dim) -> Dim | None:
     """Division that truncates; known to equal floor division only for operands that cannot be negative."""
+    if isinstance(b, int) and b == 0:
+        return None
     if isinstance(a, int) and isinstance(b, int):
-        return None if b == 0 else int(a / b) if abs(a) < 2**50 else None
+        quotient = abs(a) // abs(b)
+        return quotient if (a < 0) == (b < 0) else -quotient
     return dims.floordiv(a, b) if _is_non_negative(a) and _is_non_negative(b) else None
 
 

@@ -68,10 +68,7 @@ def _verify_operands(graph: ExecutionGraph, node: OperatorNode, defined: set[Ten
 
 def _verify_results(graph: ExecutionGraph, node: OperatorNode, defined: set[TensorID]) -> None:
     place = f"node {node.name!r}"
-    inputs = tuple(None if t is None else graph.type_of(t) for t in node.inputs)
-    inferred = get_operation(node.operation).infer(
-        Inference(operation=node.operation, inputs=inputs, attributes=node.attributes)
-    )
+    inferred = _infer(graph, node)
     _require(len(inferred) == len(node.outputs), graph, place, "number of outputs does not fit the operation")
     for tensor, expected in zip(node.outputs, inferred, strict=True):
         _require(tensor not in defined, graph, place, f"output {tensor!r} is defined twice")
@@ -80,6 +77,19 @@ def _verify_results(graph: ExecutionGraph, node: OperatorNode, defined: set[Tens
         same = (stated.dtype, stated.shape) == (expected.dtype, expected.shape)
         _require(same, graph, place, f"output {tensor!r} is stated as {stated}, the operation makes {expected}")
         defined.add(tensor)
+
+
+def _infer(graph: ExecutionGraph, node: OperatorNode) -> tuple[TensorType, ...]:
+    """Types by the operation's own rule. Attributes of a text may be absent or of a kind that no rule expects."""
+    inputs = tuple(None if t is None else graph.type_of(t) for t in node.inputs)
+    rule = get_operation(node.operation).infer
+    try:
+        return rule(Inference(operation=node.operation, inputs=inputs, attributes=node.attributes))
+    except KeyError as error:
+        reason = f"attribute {error} is missing"
+    except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        reason = f"its attributes do not fit {node.operation} ({error})"
+    raise InvalidGraph(graph=graph.name, place=f"node {node.name!r}", reason=reason)
 
 
 def _verify_symbols(graph: ExecutionGraph, tensor: TensorID, type_: TensorType) -> None:

@@ -76,7 +76,7 @@ class FileIdentity:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class ByteSource:
     """A read-only buffer with a name for messages (never a machine path)."""
 

@@ -13,7 +13,7 @@ from plumbline.compiler.graph.builder import GraphBuilder
 from plumbline.compiler.graph.constant import ArrayConstant
 from plumbline.compiler.graph.graph import ExecutionGraph, TensorID
 from plumbline.compiler.importers.limits import ImportLimits
-from plumbline.compiler.importers.onnx.constants import add_initializer
+from plumbline.compiler.importers.onnx.constants import add_initializer, remember_digest
 from plumbline.compiler.importers.onnx.control_flow import CONTROL_FLOW, resolve_control_flow
 from plumbline.compiler.importers.onnx.functions import FunctionLibrary, bind_attributes
 from plumbline.compiler.importers.onnx.node import DTYPES, NodeView
@@ -72,7 +72,7 @@ def import_onnx(
     Args:
         source: path, or the bytes of the file.
         options: symbols, shapes, constants and limits.
-        file_identity: digest of the file, which names weights that stay in it.
+        file_identity: digest of the file, if known: it names weights that stay in the file.
 
     Raises:
         ArtifactError, ValidationError: leaves that name the place and what would be needed.
@@ -81,18 +81,18 @@ def import_onnx(
     model = read_model(source, limits=options.limits, expected_digest=options.expected_digest)
     verify_names(model)
     name = Path(source).stem if not isinstance(source, bytes) else (model.graph.name or "model")
-    walk = Walk(model, GraphBuilder(name), options, file_identity or f"{name}:{id(model)}")
-    return walk.run()
+    if file_identity:
+        for record in model.graph.initializers:
+            remember_digest(record, file_identity)
+    return Walk(model, GraphBuilder(name), options).run()
 
 
 class Walk:
     """One pass over a model. Owns the builder and the scopes of value names."""
 
-    def __init__(
-        self, model: OnnxModel, builder: GraphBuilder, options: ImportOptions, file_identity: str
-    ) -> None:
+    def __init__(self, model: OnnxModel, builder: GraphBuilder, options: ImportOptions) -> None:
         self.builder = builder
-        self._model, self._options, self._identity = model, options, file_identity
+        self._model, self._options = model, options
         self._functions = FunctionLibrary(model.functions)
         self._nested: dict[int, tuple[OnnxTensor, TensorID]] = {}
         self._depth = 0
@@ -103,7 +103,7 @@ class Walk:
         scope: dict[str, TensorID | None] = {}
         for record in graph.initializers:
             if record.name not in self._options.constants:
-                scope[record.name] = add_initializer(self.builder, record, self._identity)
+                scope[record.name] = add_initializer(self.builder, record)
         for value in graph.inputs:
             if value.name not in scope:
                 scope[value.name] = self._add_input(value)
@@ -183,7 +183,7 @@ class Walk:
     def _nested_initializer(self, record: OnnxTensor) -> TensorID:
         """A constant of a nested graph: one, however often the graph is inlined."""
         if id(record) not in self._nested:
-            self._nested[id(record)] = (record, add_initializer(self.builder, record, self._identity))
+            self._nested[id(record)] = (record, add_initializer(self.builder, record))
         return self._nested[id(record)][1]
 
     def _convert(

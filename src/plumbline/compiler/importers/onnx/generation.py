@@ -21,7 +21,7 @@ MAX_RANGE = 1 << 48
 def constant_of_shape(node: NodeView) -> Converted:
     """One value everywhere, float32 0 by default."""
     if node.has("value"):
-        value = add_initializer(node.builder, node.tensor("value"), f"{node.name}/value")
+        value = add_initializer(node.builder, node.tensor("value"))
     else:
         value = node.scalar(0.0, DType.FLOAT32)
     return node.add1("constant_of_shape", [value], {"shape": node.dims(0)})

@@ -15,7 +15,7 @@ from plumbline.contracts.tensors import DType
 def constant(node: NodeView) -> Converted:
     """A constant from whichever attribute holds it."""
     if node.has("value"):
-        return add_initializer(node.builder, node.tensor("value"), node.name)
+        return add_initializer(node.builder, node.tensor("value"))
     if node.has("value_float"):
         return node.constant(np.array(node.float("value_float"), np.float32))
     if node.has("value_floats"):
