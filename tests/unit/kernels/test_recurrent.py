@@ -33,7 +33,8 @@ def layer(
     peepholes: bool = False,
 ) -> list[np.ndarray | None]:
     def draw(*shape: int) -> np.ndarray:
-        return (rng.standard_normal(shape) * 0.4).astype(dtype)
+        scale = min(0.4, hidden**-0.5)  # larger weights make a wide layer chaotic
+        return (rng.standard_normal(shape) * scale).astype(dtype)
 
     width = GATES[name] * hidden
     x = draw(batch, steps, inputs) if batch_first else draw(steps, batch, inputs)
@@ -77,6 +78,28 @@ def test_layers_with_symbolic_time_and_batch_agree_with_numpy(name: str) -> None
         verify_operation(OPERATIONS[name], layer(name, steps=steps, batch=batch), symbolic=symbolic)
 
 
+WIDE = {"rnn": 210, "gru": 121, "lstm": 107}
+"""Hidden sizes of layers that stream their weights."""
+
+
+@pytest.mark.parametrize("name", list(GATES))
+@pytest.mark.parametrize("batch", [1, 3, 6])
+def test_wide_layers_agree_with_numpy(name: str, batch: int) -> None:
+    for steps in (1, 19):
+        operands = layer(name, steps=steps, batch=batch, hidden=WIDE[name])
+        verify_operation(OPERATIONS[name], operands, {"direction": "reverse"})
+
+
+@pytest.mark.parametrize("name", list(GATES))
+def test_wide_layers_with_lengths_and_symbolic_time_agree_with_numpy(name: str) -> None:
+    lengths = np.array([11, 0, 40], np.int32)
+    operands = layer(name, steps=12, batch=3, directions=2, hidden=WIDE[name], lengths=lengths)
+    attributes = {"direction": "bidirectional", "linear_before_reset": name == "gru"}
+    verify_operation(OPERATIONS[name], operands, attributes)
+    operands = layer(name, steps=9, batch=2, hidden=WIDE[name], peepholes=True)
+    verify_operation(OPERATIONS[name], operands, {}, symbolic={(0, 0): "t"}, target=AVX2)
+
+
 @pytest.mark.parametrize("attributes", [{"linear_before_reset": True}, {"clip": 0.3}])
 def test_gru_variants_agree_with_numpy(attributes: dict[str, Any]) -> None:
     for hidden in (21, 64):
@@ -102,8 +125,8 @@ def test_every_activation_agrees_with_numpy(function: str) -> None:
 
 
 def test_row_alone_has_the_bits_of_the_row_in_a_batch() -> None:
-    for name in GATES:
-        operands = layer(name, batch=6)
+    for name, hidden in ((n, h) for n in GATES for h in (21, WIDE[n])):
+        operands = layer(name, batch=6, hidden=hidden)
         whole = run_native(OPERATIONS[name], operands)[0]
         for row in (0, 5):
             alone = [

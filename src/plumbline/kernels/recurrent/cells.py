@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from plumbline.kernels.emit.ir import Value
-from plumbline.kernels.recurrent.kernel import Biases, Chunk, Run, Weights
+from plumbline.kernels.recurrent.run import Biases, Chunk, Run, Weights
 
 __all__ = ["gru_cell", "lstm_cell", "rnn_cell"]
-
-
-def _starts(run: Run, chunk: Chunk, gates: tuple[int, ...]) -> list[Value]:
-    """Both biases of some gates, repeated for every row."""
-    return run.bias(chunk, gates, Biases.BOTH) * run.rows
 
 
 def _pick(sums: list[Value], chunk: Chunk, gates: int, row: int, gate: int, vector: int) -> Value:
@@ -19,9 +16,9 @@ def _pick(sums: list[Value], chunk: Chunk, gates: int, row: int, gate: int, vect
 
 def rnn_cell(run: Run, inputs: Weights, recurrent: Weights) -> None:
     """h' = f(W x + R h + b)."""
+    prepared = run.prepare((inputs, recurrent), (0,), Biases.BOTH)
     for chunk in run.chunks(1):
-        sums = run.accumulate(inputs, (0,), chunk, _starts(run, chunk, (0,)))
-        sums = run.accumulate(recurrent, (0,), chunk, sums)
+        sums = prepared(chunk)
         for row in range(run.rows):
             for vector in range(chunk.vectors):
                 value = run.activations[0].emit(run.b, _pick(sums, chunk, 1, row, 0, vector))
@@ -38,29 +35,53 @@ def gru_cell(run: Run, inputs: Weights, recurrent: Weights) -> None:
 
 def _gru_linear(run: Run, inputs: Weights, recurrent: Weights) -> None:
     f, g = run.activations
+    prepared = _linear_sums(run, inputs, recurrent)
     for chunk in run.chunks(4):
-        first = run.bias(chunk, (0, 1), Biases.BOTH) + run.bias(chunk, (2,), Biases.INPUT)
-        sums = run.accumulate(inputs, (0, 1, 2), chunk, first * run.rows)
-        hidden_bias = run.bias(chunk, (2,), Biases.RECURRENT)
-        width = 3 * chunk.vectors
-        start: list[Value] = []
-        for row in range(run.rows):
-            start += sums[row * width : row * width + 2 * chunk.vectors] + hidden_bias
-        total = run.accumulate(recurrent, (0, 1, 2), chunk, start)
+        gates, outer, hidden = prepared(chunk)
         for row in range(run.rows):
             for vector in range(chunk.vectors):
-                z, r, hidden = (_pick(total, chunk, 3, row, gate, vector) for gate in range(3))
-                outer = _pick(sums, chunk, 3, row, 2, vector)
-                n = g.emit(run.b, run.b.fma(f.emit(run.b, r), hidden, outer))
-                _mix(run, row, chunk, vector, f.emit(run.b, z), n)
+                z, r = (_pick(gates, chunk, 2, row, gate, vector) for gate in range(2))
+                inner = _pick(hidden, chunk, 1, row, 0, vector)
+                n = run.b.fma(f.emit(run.b, r), inner, _pick(outer, chunk, 1, row, 0, vector))
+                _mix(run, row, chunk, vector, f.emit(run.b, z), g.emit(run.b, n))
+
+
+def _linear_sums(run: Run, inputs: Weights, recurrent: Weights) -> Callable[[Chunk], tuple[list[Value], ...]]:
+    """For a chunk the sums of the gates z and r, of the candidate's inputs, and of its recurrent part."""
+    if run.wide:
+        parts = (
+            run.prepare((inputs, recurrent), (0, 1), Biases.BOTH),
+            run.prepare((inputs,), (2,), Biases.INPUT),
+            run.prepare((recurrent,), (2,), Biases.RECURRENT),
+        )
+        return lambda chunk: tuple(part(chunk) for part in parts)
+    return lambda chunk: _linear_in_registers(run, inputs, recurrent, chunk)
+
+
+def _linear_in_registers(
+    run: Run, inputs: Weights, recurrent: Weights, chunk: Chunk
+) -> tuple[list[Value], ...]:
+    """One pass over each matrix, for all three gates at once."""
+    first = run.bias(chunk, (0, 1), Biases.BOTH) + run.bias(chunk, (2,), Biases.INPUT)
+    sums = run.accumulate(inputs, (0, 1, 2), chunk, first * run.rows)
+    hidden_bias = run.bias(chunk, (2,), Biases.RECURRENT)
+    width, gated = 3 * chunk.vectors, 2 * chunk.vectors
+    rows = range(0, run.rows * width, width)
+    start = [value for row in rows for value in (*sums[row : row + gated], *hidden_bias)]
+    total = run.accumulate(recurrent, (0, 1, 2), chunk, start)
+    return (
+        [value for row in rows for value in total[row : row + gated]],
+        [value for row in rows for value in sums[row + gated : row + width]],
+        [value for row in rows for value in total[row + gated : row + width]],
+    )
 
 
 def _gru_reset(run: Run, inputs: Weights, recurrent: Weights) -> None:
     """Two passes: the reset gate of all hidden units must be known before the candidate of any."""
     f, g = run.activations
+    prepared = run.prepare((inputs, recurrent), (0, 1), Biases.BOTH)
     for chunk in run.chunks(2):
-        sums = run.accumulate(inputs, (0, 1), chunk, _starts(run, chunk, (0, 1)))
-        sums = run.accumulate(recurrent, (0, 1), chunk, sums)
+        sums = prepared(chunk)
         for row in range(run.rows):
             for vector in range(chunk.vectors):
                 run.store(f.emit(run.b, _pick(sums, chunk, 2, row, 0, vector)), 2, row, chunk, vector)
@@ -70,9 +91,9 @@ def _gru_reset(run: Run, inputs: Weights, recurrent: Weights) -> None:
         matrix=recurrent.matrix, start=recurrent.start, depth=recurrent.depth,
         read=lambda row, k: run.b.load(run.buffer(3, row), run.dtype, k),
     )  # fmt: skip
+    prepared = run.prepare((inputs, masked), (2,), Biases.BOTH)
     for chunk in run.chunks(1):
-        sums = run.accumulate(inputs, (2,), chunk, _starts(run, chunk, (2,)))
-        sums = run.accumulate(masked, (2,), chunk, sums)
+        sums = prepared(chunk)
         for row in range(run.rows):
             for vector in range(chunk.vectors):
                 n = g.emit(run.b, _pick(sums, chunk, 1, row, 0, vector))
@@ -88,9 +109,9 @@ def _mix(run: Run, row: int, chunk: Chunk, vector: int, z: Value, n: Value) -> N
 def lstm_cell(run: Run, inputs: Weights, recurrent: Weights) -> None:
     """Gates in the order input, output, forget, cell; peepholes in the order input, output, forget."""
     gates = (0, 1, 2, 3)
+    prepared = run.prepare((inputs, recurrent), gates, Biases.BOTH)
     for chunk in run.chunks(4):
-        sums = run.accumulate(inputs, gates, chunk, _starts(run, chunk, gates))
-        sums = run.accumulate(recurrent, gates, chunk, sums)
+        sums = prepared(chunk)
         for row in range(run.rows):
             for vector in range(chunk.vectors):
                 i, o, forget, cell = (_pick(sums, chunk, 4, row, gate, vector) for gate in gates)
