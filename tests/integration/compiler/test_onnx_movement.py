@@ -51,7 +51,7 @@ def check(case: onnx.ModelProto, *, sizes: Sequence[int], bound: int = 64) -> No
             random = np.random.default_rng(size)
             feeds = {k: random.standard_normal(v).astype(np.float32) for k, v in shapes.items()}
             (expected,) = oracle.run(None, feeds)
-            np.testing.assert_allclose(loaded.run(feeds)["y"], expected, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(loaded.run(feeds)["y"], np.asarray(expected), rtol=1e-5, atol=1e-5)
 
 
 def test_shape_gather_concat_reshape_follows_the_extent() -> None:

@@ -208,3 +208,23 @@ def test_col2im_sums_overlapping_blocks() -> None:
     verify("col2im", numbers(2, 18, 16), image=(6, 6), block=(3, 3), **plain)
     verify("col2im", numbers(2, 12, 8, dtype=np.int32), image=(5, 6), block=(2, 3), strides=(2, 1),
            dilations=(2, 1), before=(1, 0), after=zeros)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("transpose", {"perm": ()}),
+        ("expand", {"shape": ()}),
+        ("expand", {"shape": (2, 3)}),
+        ("tile", {"repeats": ()}),
+        ("slice", {"starts": (), "sizes": (), "steps": ()}),
+        ("pad", {"mode": "constant", "before": (), "after": ()}),
+        ("pad", {"mode": "edge", "before": (), "after": ()}),
+    ],
+)
+def test_scalars_keep_their_rank(name: str, attributes: dict[str, Any]) -> None:
+    verify(name, np.array(3.5, np.float32), **attributes)
+
+
+def test_one_hot_of_a_scalar_is_a_line() -> None:
+    verify("one_hot", np.array(2), np.array([0, 1], np.float32), depth=4, axis=-1)

@@ -87,8 +87,6 @@ CONTRACTS = (
         infer=_infer_transpose,
         kernel=CopyKernel(_transpose_pieces),
         dtypes=ALL,
-        reference=lambda inputs, attributes: (
-            np.ascontiguousarray(array(inputs).transpose(attributes["perm"])),
-        ),
+        reference=lambda inputs, attributes: (array(inputs).transpose(attributes["perm"]).copy(),),
     ),
 )

@@ -160,6 +160,8 @@ def _reference_pad(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, 
         for extent, low, high in zip(x.shape, before, after, strict=True)
     )
     widths = [(max(low, 0), max(high, 0)) for low, high in zip(before, after, strict=True)]
+    if x.ndim == 0:
+        return (x.copy(),)
     x = x[crop]
     if attributes["mode"] != "constant":
         return (np.pad(x, widths, mode=attributes["mode"]),)
