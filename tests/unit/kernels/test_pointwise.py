@@ -8,12 +8,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from plumbline.compiler.lowering.codegen import compile_assembly
+from plumbline.compiler.lowering.step_function import emit_step_function
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import DTypeRefused, ShapeRefused
-from plumbline.kernels.emit.target import AVX2
+from plumbline.kernels.emit.ir import ModuleBuilder
+from plumbline.kernels.emit.target import AVX2, NEON, TargetDescription
 from plumbline.kernels.pointwise.functions import FUNCTIONS, Domain
 from plumbline.kernels.registry import get_operation
-from plumbline.testing.kernels import host_target, run_native, verify_operation
+from plumbline.testing.kernels import host_target, run_native, signature_of, verify_operation
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -0.5, 1e-30, 88.5, -88.5, 104.0, -104.0,
            1e9, 1e20, 3e38, -1e20, 2.0, -2.0, 3.5, 2.5, -2.5, 1.5e5, 1e6]  # fmt: skip
@@ -159,6 +162,22 @@ def test_narrower_target_agrees_with_numpy(dtype: DType) -> None:
     rng = np.random.default_rng(7)
     for name in ("exp", "log", "tanh", "erf", "sin", "atan", "gelu", "mod", "round"):
         verify_operation(get_operation(name), operands(name, dtype, rng), target=AVX2)
+
+
+@pytest.mark.parametrize("target", [NEON, AVX2], ids=lambda t: t.name)
+def test_every_function_compiles_for_every_target_without_a_compiler_runtime(
+    target: TargetDescription,
+) -> None:
+    """Only the C library may be called: helpers of a compiler runtime are not linked (requirement L1-03)."""
+    rng = np.random.default_rng(7)
+    for name, dtype, params in CASES:
+        if dtype in (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.INT8):
+            contract = get_operation(name)
+            signature, _ = signature_of(contract, operands(name, dtype, rng), params)
+            assert contract.kernel is not None
+            module = ModuleBuilder()
+            emit_step_function(module, "step", signature, contract.kernel, target, (), internal=False)
+            assert "__" not in compile_assembly(module.text(), target), (name, dtype)
 
 
 def test_float32_value_does_not_depend_on_its_place_in_a_vector() -> None:

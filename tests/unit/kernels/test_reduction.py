@@ -82,6 +82,17 @@ def test_symbolic_extents_give_the_bits_of_static_ones(name: str) -> None:
             np.testing.assert_array_equal(static, dynamic)
 
 
+def test_axes_of_extent_one_do_not_change_the_order_of_a_fold() -> None:
+    """A specialised extent of 1 gives the bits of the generic code (design, section 3)."""
+    symbolic = {(0, axis): f"d{axis}" for axis in range(3)}
+    for shape in ((37, 1, 5), (1, 37, 5), (37, 5, 1), (37, 1, 1), (1, 1, 37)):
+        x = draw(DType.FLOAT32, shape)
+        for axes in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)):
+            (static,) = run_native(get_operation("reduce_sum"), [x], {"axes": axes})
+            (dynamic,) = run_native(get_operation("reduce_sum"), [x], {"axes": axes}, symbolic=symbolic)
+            np.testing.assert_array_equal(static, dynamic, err_msg=f"{shape} {axes}")
+
+
 def test_row_sum_does_not_depend_on_the_batch() -> None:
     x = draw(DType.FLOAT32, (9, 333))
     (together,) = run_native(get_operation("reduce_sum"), [x], {"axes": (1,)})

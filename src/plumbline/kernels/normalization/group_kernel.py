@@ -10,6 +10,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.normalization.row_kernel import adder, inverse_deviation
 from plumbline.kernels.pointwise.expression import compute_dtype
 from plumbline.kernels.reduction.rows import fold_row
+from plumbline.kernels.reduction.windows import Window, each_window, has_masks
 
 __all__ = ["GroupNormalizationKernel"]
 
@@ -30,19 +31,19 @@ class GroupNormalizationKernel:
         _, groups, channels, plane = (call.dim(d) for d in _split(call.signature))
         count = channels * plane
         dtype = compute_dtype(source.dtype)
-        lanes = call.target.lanes(dtype)
-        folds, extent = adder(b, dtype, lanes), b.cast(b.index(count), dtype)
+        lanes, masks = call.target.lanes(dtype), has_masks(call.target, source.dtype)
+        folds, extent = adder(b, dtype, lanes, masks), b.cast(b.index(count), dtype)
         epsilon = float(call.attributes.get("epsilon", 1e-5))
         with b.range(call.begin, call.end) as unit:
             start = unit * count
 
-            def load(i: Index, width: int, start: Index = start) -> Value:
-                return b.cast(source.load_flat(start + i, lanes=width), dtype)
+            def load(window: Window, start: Index = start) -> Value:
+                return b.cast(window.load(source, start), dtype)
 
             mean = fold_row(folds, count, load) / extent
 
-            def square(i: Index, width: int, mean: Value = mean) -> Value:
-                value = load(i, width) - mean
+            def square(window: Window, mean: Value = mean) -> Value:
+                value = load(window) - mean
                 return value * value
 
             inverse = inverse_deviation(b, fold_row(folds, count, square) / extent, epsilon)
@@ -50,21 +51,19 @@ class GroupNormalizationKernel:
             with b.range(0, channels) as channel:
                 factor = b.cast(scale.load_flat(first + channel), dtype) * inverse
                 shift = b.cast(bias.load_flat(first + channel), dtype)
-                base = channel * plane
+                base = start + channel * plane
 
                 def write(
-                    i: Index,
-                    width: int,
+                    window: Window,
                     base: Index = base,
                     factor: Value = factor,
                     shift: Value = shift,
                     mean: Value = mean,
-                    start: Index = start,
                 ) -> None:
-                    value = (load(base + i, width) - mean) * factor + shift
-                    output.store_flat(b.cast(value, output.dtype), start + (base + i))
+                    value = (b.cast(window.load(source, base), dtype) - mean) * factor + shift
+                    window.store(output, value, base)
 
-                b.vectorize(plane, lanes, write)
+                each_window(b, plane, lanes, masks, write)
 
 
 def _split(signature: StepSignature) -> tuple[Dim, Dim, Dim, Dim]:

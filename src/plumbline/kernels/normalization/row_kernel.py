@@ -15,6 +15,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.pointwise.expression import compute_dtype
 from plumbline.kernels.reduction.axes import normal_axis
 from plumbline.kernels.reduction.rows import RowFold, fold_row
+from plumbline.kernels.reduction.windows import Window, each_window, has_masks
 
 __all__ = ["RowNormalizationKernel", "adder", "inverse_deviation"]
 
@@ -36,42 +37,43 @@ class RowNormalizationKernel:
         count = call.dim(_split(call.signature)[1])
         dtype = compute_dtype(source.dtype)
         lanes = call.target.lanes(dtype)
-        folds = adder(b, dtype, lanes)
+        masks = has_masks(call.target, *(t.dtype for t in (source, scale, output)))
+        folds = adder(b, dtype, lanes, masks)
         extent = b.cast(b.index(count), dtype)
         centred = call.signature.operation == "layer_normalization"
         epsilon = float(call.attributes.get("epsilon", 1e-5))
         with b.range(call.begin, call.end) as row:
             start = row * count
 
-            def load(i: Index, width: int, start: Index = start) -> Value:
-                return b.cast(source.load_flat(start + i, lanes=width), dtype)
+            def load(window: Window, start: Index = start) -> Value:
+                return b.cast(window.load(source, start), dtype)
 
             zero = b.const(dtype, 0.0)
             mean = fold_row(folds, count, load) / extent if centred else zero
 
-            def distance(i: Index, width: int, mean: Value = mean) -> Value:
-                return load(i, width) - mean if centred else load(i, width)
+            def distance(window: Window, mean: Value = mean) -> Value:
+                return load(window) - mean if centred else load(window)
 
-            def square(i: Index, width: int) -> Value:
-                value = distance(i, width)
+            def square(window: Window) -> Value:
+                value = distance(window)
                 return value * value
 
             inverse = inverse_deviation(b, fold_row(folds, count, square) / extent, epsilon)
 
-            def write(i: Index, width: int, start: Index = start, inverse: Value = inverse) -> None:
-                value = distance(i, width) * inverse * b.cast(scale.load_flat(i, lanes=width), dtype)
+            def write(window: Window, start: Index = start, inverse: Value = inverse) -> None:
+                value = distance(window) * inverse * b.cast(window.load(scale), dtype)
                 if bias is not None:
-                    value = value + b.cast(bias.load_flat(i, lanes=width), dtype)
-                output.store_flat(b.cast(value, output.dtype), start + i)
+                    value = value + b.cast(window.load(bias), dtype)
+                window.store(output, value, start)
 
-            b.vectorize(count, lanes, write)
+            each_window(b, count, lanes, masks, write)
             for target, value in zip(statistics, (mean, inverse), strict=False):
                 target.store_flat(b.cast(value, target.dtype), row)
 
 
-def adder(b: FunctionBuilder, dtype: DType, lanes: int) -> RowFold:
+def adder(b: FunctionBuilder, dtype: DType, lanes: int, masks: bool) -> RowFold:
     """A sum over rows."""
-    return RowFold(builder=b, dtype=dtype, lanes=lanes, neutral=0, combine=lambda x, y: x + y)
+    return RowFold(builder=b, dtype=dtype, lanes=lanes, neutral=0, combine=lambda x, y: x + y, masks=masks)
 
 
 def inverse_deviation(b: FunctionBuilder, variance: Value, epsilon: float) -> Value:

@@ -40,11 +40,13 @@ class Line:
     outer: Dim
     extent: Dim
     inner: Dim
+    is_row: bool
+    """the axis is the last one: every line is contiguous"""
 
     @property
     def units(self) -> Dim:
         """Lines one by one where they are contiguous, else strips of neighbouring lines."""
-        return self.outer if self.inner == 1 else mul(self.outer, ceildiv(self.inner, STRIP))
+        return self.outer if self.is_row else mul(self.outer, ceildiv(self.inner, STRIP))
 
     @property
     def lines_per_unit(self) -> int:
@@ -84,12 +86,17 @@ def normal_axes(operation: str, axes: Sequence[int] | None, rank: int) -> tuple[
 
 
 def merge_runs(shape: Shape, axes: Sequence[int]) -> tuple[AxisRun, ...]:
-    """Alternating kept and folded runs, outermost first; axes of extent 1 vanish."""
+    """Alternating kept and folded runs, outermost first.
+
+    Axes of extent 1 vanish where that cannot change the order of a fold. A kept one after a folded run
+    stays, since the same axis would stay if its extent were known only at run time, and the bits must not
+    depend on that.
+    """
     runs: list[AxisRun] = []
     for position, extent in enumerate(shape):
-        if extent == 1:
-            continue
         folded = position in axes
+        if extent == 1 and (folded or not any(run.folded for run in runs)):
+            continue
         if runs and runs[-1].folded is folded:
             runs[-1] = AxisRun(extent=mul(runs[-1].extent, extent), folded=folded)
         else:
@@ -99,7 +106,10 @@ def merge_runs(shape: Shape, axes: Sequence[int]) -> tuple[AxisRun, ...]:
 
 def split_at(shape: Shape, axis: int) -> Line:
     """A shape around one of its axes."""
-    return Line(outer=product(shape[:axis]), extent=shape[axis], inner=product(shape[axis + 1 :]))
+    return Line(
+        outer=product(shape[:axis]), extent=shape[axis], inner=product(shape[axis + 1 :]),
+        is_row=axis == len(shape) - 1,
+    )  # fmt: skip
 
 
 def for_each_line(
@@ -116,7 +126,7 @@ def for_each_line(
     """
     b = call.builder
     extent, inner = call.dim(line.extent), call.dim(line.inner)
-    if line.inner == 1:
+    if line.is_row:
         with b.range(call.begin, call.end) as row:
             body(row * extent, 1, 1)
         return

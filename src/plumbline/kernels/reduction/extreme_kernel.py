@@ -37,7 +37,7 @@ class ExtremeKernel:
         lanes = call.target.lanes(DType.INT64)
 
         def body(start: Index, stride: Index, width: int) -> None:
-            if line.inner == 1:
+            if line.is_row:
                 best = find_extreme_of_row(source, start, extent, lanes, largest=largest, last=last)
             else:
                 best = find_extreme(source, start, stride, extent, width, largest=largest, last=last)

@@ -22,6 +22,7 @@ from plumbline.kernels.emit.tensor import product as index_product
 from plumbline.kernels.reduction.axes import STRIP, AxisRun, merge_runs, normal_axes
 from plumbline.kernels.reduction.folds import FOLDS, Fold, compute_dtype_of, neutral_of
 from plumbline.kernels.reduction.rows import RowFold
+from plumbline.kernels.reduction.windows import Window, has_masks
 
 __all__ = ["FoldKernel"]
 
@@ -38,6 +39,7 @@ class _Plan:
     output: TensorRef
     dtype: DType
     lanes: int
+    masks: bool
     folded: tuple[tuple[Index, Index], ...]
     """(extent, stride) of each folded run, outermost first"""
     count: Value
@@ -69,6 +71,7 @@ class FoldKernel:
         plan = _Plan(
             builder=b, fold=fold, source=source, output=output, dtype=dtype, folded=tuple(pairs),
             lanes=call.target.vector_bytes // max(dtype.size_bytes, 4),
+            masks=has_masks(call.target, source.dtype),
             count=b.index(index_product([extent for extent, _ in pairs])),
         )  # fmt: skip
         kept = [(extents[k], strides[k]) for k, run in enumerate(runs) if not run.folded]
@@ -137,12 +140,15 @@ def _fold_rows(plan: _Plan, start: Index) -> Value:
 def _rows(plan: _Plan, start: Index, fold: Fold, prepare: Callable[[Value], Value]) -> Value:
     rows = RowFold(
         builder=plan.builder, dtype=plan.dtype, lanes=plan.lanes, neutral=neutral_of(fold, plan.dtype),
-        combine=lambda x, y: fold.combine(plan.builder, x, y),
+        combine=lambda x, y: fold.combine(plan.builder, x, y), masks=plan.masks,
     )  # fmt: skip
     inner = plan.folded[-1][0] if plan.folded else 1
 
     def row(base: Index, held: list[Value]) -> list[Value]:
-        return rows.accumulate(held, inner, lambda i, lanes: prepare(_element(plan, base + i, lanes)))
+        def term(window: Window) -> Value:
+            return prepare(plan.builder.cast(window.load(plan.source, base), plan.dtype))
+
+        return rows.accumulate(held, inner, term)
 
     return rows.finish(_nest(plan, plan.folded[:-1], start, rows.initial(), row))
 

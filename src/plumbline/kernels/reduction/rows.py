@@ -1,8 +1,9 @@
 """Folding a contiguous row in vector lanes, always in the same order for a given length.
 
-Four vector accumulators take whole groups of four vectors, the first one takes what is left in whole
-vectors, and a scalar takes the rest. They are combined at the end in a fixed tree. The order depends on the
-length of the row alone: not on threads, batch, or whether the length is known when code is made.
+Four vector accumulators take whole groups of four vectors, the first one takes what is left: whole vectors,
+then a partial one (or, without masked access, a scalar takes the rest). They are combined at the end in a
+fixed tree. The order depends on the length of the row and the target alone: not on threads, batch, or
+whether the length is known when code is made.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from plumbline.contracts.tensors import DType
-from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value, is_value
+from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value
+from plumbline.kernels.reduction.windows import Window, partial_window, whole_part
 
 __all__ = ["RowFold", "fold_row"]
 
 _VECTORS = 4
 
-Term = Callable[[Index, int], Value]
+Term = Callable[[Window], Value]
 Combine = Callable[[Value, Value], Value]
 
 
@@ -25,7 +27,8 @@ Combine = Callable[[Value, Value], Value]
 class RowFold:
     """An associative operation over rows, with its neutral number.
 
-    `combine` folds two values of any lanes; `term(position, lanes)` of the calls below gives what is folded.
+    `combine` folds two values of any lanes; `term(window)` of the calls below gives what is folded; `masks`
+    says whether the rest of a row may be a partial vector.
     """
 
     builder: FunctionBuilder
@@ -33,6 +36,7 @@ class RowFold:
     lanes: int
     neutral: float | int
     combine: Combine
+    masks: bool = False
 
     def initial(self) -> list[Value]:
         """Fresh accumulators."""
@@ -44,17 +48,28 @@ class RowFold:
         b, lanes = self.builder, self.lanes
         *vectors, scalar = carried
         group = lanes * _VECTORS
-        grouped, whole = _down_to(count, group), _down_to(count, lanes)
+        grouped, whole = whole_part(count, group), whole_part(count, lanes)
 
-        def grouped_step(i: Index, held: list[Value]) -> list[Value]:
-            return [self.combine(v, term(i + lanes * k, lanes)) for k, v in enumerate(held)]
+        def take(held: Value, first: Index, width: int) -> Value:
+            return self.combine(held, term(Window(builder=b, first=first, lanes=width)))
 
-        vectors = b.reduce(0, grouped, vectors, grouped_step, group)
-        vectors[:1] = b.reduce(
-            grouped, whole, vectors[:1], lambda i, held: [self.combine(held[0], term(i, lanes))], lanes
+        vectors = b.reduce(
+            0, grouped, vectors, lambda i, v: [take(x, i + lanes * k, lanes) for k, x in enumerate(v)], group
         )
-        rest = b.reduce(whole, count, [scalar], lambda i, held: [self.combine(held[0], term(i, 1))])
-        return [*vectors, *rest]
+        vectors[:1] = b.reduce(grouped, whole, vectors[:1], lambda i, v: [take(v[0], i, lanes)], lanes)
+        if self.masks:
+            vectors[:1] = b.reduce(
+                whole, count, vectors[:1], lambda i, v: [self._take_partial(v[0], i, count, term)], lanes
+            )
+            return [*vectors, scalar]
+        return [*vectors, *b.reduce(whole, count, [scalar], lambda i, v: [take(v[0], i, 1)])]
+
+    def _take_partial(self, held: Value, first: Index, count: Index, term: Term) -> Value:
+        b = self.builder
+        window = partial_window(b, first, count, self.lanes)
+        if window.mask is None:
+            return self.combine(held, term(window))
+        return self.combine(held, b.select(window.mask, term(window), self.neutral))
 
     def finish(self, carried: Sequence[Value]) -> Value:
         """The folded scalar."""
@@ -74,10 +89,3 @@ class RowFold:
 def fold_row(fold: RowFold, count: Index, term: Term) -> Value:
     """Fold one row."""
     return fold.finish(fold.accumulate(fold.initial(), count, term))
-
-
-def _down_to(count: Index, step: int) -> Index:
-    """The largest multiple of `step` that is not above `count`."""
-    if is_value(count):
-        return count - count % step
-    return count // step * step

@@ -21,6 +21,7 @@ from plumbline.kernels.pointwise.expression import compute_dtype
 from plumbline.kernels.reduction.axes import Line, for_each_line, normal_axis, split_at
 from plumbline.kernels.reduction.extreme_kernel import find_extreme, find_extreme_of_row
 from plumbline.kernels.reduction.rows import RowFold, fold_row
+from plumbline.kernels.reduction.windows import Window, each_window, has_masks
 
 __all__ = ["HardmaxKernel", "SoftmaxKernel"]
 
@@ -34,6 +35,7 @@ class _Pass:
     output: TensorRef
     dtype: DType
     extent: Index
+    masks: bool
 
     def load(self, position: Index, lanes: int) -> Value:
         """Input in compute type."""
@@ -58,9 +60,12 @@ class SoftmaxKernel:
         dtype = compute_dtype(source.dtype)
         lanes = call.target.vector_bytes // dtype.size_bytes
         extent = call.dim(line.extent)
-        frame = _Pass(builder=b, source=source, output=output, dtype=dtype, extent=extent)
+        frame = _Pass(
+            builder=b, source=source, output=output, dtype=dtype, extent=extent,
+            masks=has_masks(call.target, source.dtype),
+        )  # fmt: skip
         logarithm = call.signature.operation == "log_softmax"
-        if line.inner == 1:
+        if line.is_row:
             for_each_line(call, line, 1, lambda start, stride, _: _row(frame, start, lanes, logarithm))
         else:
             for_each_line(
@@ -82,7 +87,7 @@ class HardmaxKernel:
         extent, lanes = call.dim(line.extent), call.target.lanes(DType.INT64)
 
         def body(start: Index, stride: Index, width: int) -> None:
-            if line.inner == 1:
+            if line.is_row:
                 best = find_extreme_of_row(source, start, extent, lanes, largest=True, last=False)
             else:
                 best = find_extreme(source, start, stride, extent, width, largest=True, last=False)
@@ -119,39 +124,41 @@ def _row(frame: _Pass, start: Index, lanes: int, logarithm: bool) -> None:
     b, count = frame.builder, frame.extent
     top = _row_maximum(frame, start, lanes)
 
-    def difference(i: Index, width: int) -> Value:
-        return frame.load(start + i, width) - top
+    def difference(window: Window) -> Value:
+        return b.cast(window.load(frame.source, start), frame.dtype) - top
 
     keeps = not logarithm and frame.output.dtype is frame.dtype
 
-    def exponential(i: Index, width: int) -> Value:
-        value = math.exp(b, difference(i, width))
+    def exponential(window: Window) -> Value:
+        value = math.exp(b, difference(window))
         if keeps:
-            frame.store(value, start + i)
+            window.store(frame.output, value, start)
         return value
 
-    adds = RowFold(builder=b, dtype=frame.dtype, lanes=lanes, neutral=0, combine=lambda x, y: x + y)
+    adds = RowFold(
+        builder=b, dtype=frame.dtype, lanes=lanes, neutral=0, combine=lambda x, y: x + y, masks=frame.masks
+    )
     total = fold_row(adds, count, exponential)
     finish = _finisher(b, total, logarithm)
 
-    def write(i: Index, width: int) -> None:
+    def write(window: Window) -> None:
         if keeps:
-            value = frame.output.load_flat(start + i, lanes=width)
+            value = window.load(frame.output, start)
         else:
-            value = difference(i, width) if logarithm else math.exp(b, difference(i, width))
-        frame.store(finish(value), start + i)
+            value = difference(window) if logarithm else math.exp(b, difference(window))
+        window.store(frame.output, finish(value), start)
 
-    b.vectorize(count, lanes, write)
+    each_window(b, count, lanes, frame.masks, write)
 
 
 def _row_maximum(frame: _Pass, start: Index, lanes: int) -> Value:
     """The maximum apart from NaN; a NaN of the line reaches every result through the sum."""
     b = frame.builder
     larger = RowFold(
-        builder=b, dtype=frame.dtype, lanes=lanes, neutral=float("-inf"),
+        builder=b, dtype=frame.dtype, lanes=lanes, neutral=float("-inf"), masks=frame.masks,
         combine=lambda held, x: math.at_least(b, held, x),
     )  # fmt: skip
-    return fold_row(larger, frame.extent, lambda i, width: frame.load(start + i, width))
+    return fold_row(larger, frame.extent, lambda w: b.cast(w.load(frame.source, start), frame.dtype))
 
 
 def _lines(frame: _Pass, start: Index, stride: Index, width: int, logarithm: bool) -> None:
