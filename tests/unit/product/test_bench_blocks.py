@@ -17,7 +17,7 @@ from plumbline.product.bench.blocks import (
 )
 from plumbline.product.bench.measure import BlockOptions, measure_engines
 from plumbline.product.bench.processor_time import ProcessorTime, foreign_cores
-from plumbline.product.bench.suite import compare_outputs
+from plumbline.product.bench.rows import compare_outputs
 
 
 def block(seconds: float, foreign: float | None = 0.0) -> Block:

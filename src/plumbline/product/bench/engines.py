@@ -13,7 +13,7 @@ import numpy as np
 
 from plumbline.errors import BackendError
 
-__all__ = ["ENGINES", "OURS", "PeerMissing", "Prepared", "Request", "prepare", "version_of"]
+__all__ = ["ENGINES", "OURS", "PeerMissing", "PeerRefused", "Prepared", "Request", "prepare", "version_of"]
 
 OURS = "plumbline"
 
@@ -25,6 +25,18 @@ class PeerMissing(BackendError):
     code = "backend.peer_missing"
     owner = "product"
     template = "peer {peer!r} cannot be measured: {reason}"
+
+    peer: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class PeerRefused(BackendError):
+    """A peer does not take a model."""
+
+    code = "backend.peer_refused"
+    owner = "product"
+    template = "peer {peer!r} refused the model: {reason}"
 
     peer: str
     reason: str
@@ -153,7 +165,8 @@ def prepare(engine: str, request: Request) -> Prepared:
 
     Raises:
         PeerMissing: the engine is unknown or not installed.
-        PlumblineError: our runtime refuses the model.
+        PeerRefused: a peer refuses the model.
+        PlumblineError: our runtime refuses it.
     """
     if engine not in ENGINES:
         raise PeerMissing(peer=engine, reason=f"the engines are: {', '.join(ENGINES)}")
@@ -161,6 +174,18 @@ def prepare(engine: str, request: Request) -> Prepared:
         return ENGINES[engine](request)
     except ImportError as error:
         raise PeerMissing(peer=engine, reason="it is not installed") from error
+    except _errors_of(engine) as error:
+        raise PeerRefused(peer=engine, reason=" ".join(str(error).split())[:400]) from error
+
+
+def _errors_of(engine: str) -> tuple[type[Exception], ...]:
+    """What a peer raises for a model that it does not take."""
+    if engine == "openvino":
+        return (RuntimeError,)
+    if engine == "onnxruntime":
+        state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+        return tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
+    return ()
 
 
 def version_of(engine: str) -> str:

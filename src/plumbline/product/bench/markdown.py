@@ -27,7 +27,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
     mean = document["geomean_ratio"]
     if mean is not None:
         lines += ["", f"Geometric mean of the ratios: {mean:.3f}."]
-    refused = [row for row in document["rows"] if "refused" in row]
+    refused = [row for row in document["rows"] if "refused" in row or "crashed" in row]
     if refused:
         lines += [
             "",
@@ -80,7 +80,8 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _message(row: Mapping[str, Any]) -> str:
-    return str(row["refused"]["message"]).replace("|", "\\|")
+    message = row["crashed"] if "crashed" in row else row["refused"]["message"]
+    return str(message).replace("|", "\\|")
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ def measure_engines(runs: Mapping[str, Callable[[], None]], options: BlockOption
     """Blocks of each engine. Every round starts with another engine."""
     blocks: dict[str, list[Block]] = {name: [] for name in runs}
     names = list(runs)
-    for number in range(options.rounds):
+    for number in range(options.rounds if names else 0):
         for name in _rotated(names, number):
             blocks[name].append(measure_block(runs[name], options))
         if all(sum(map(is_quiet, found)) >= options.wanted for found in blocks.values()):

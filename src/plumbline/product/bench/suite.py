@@ -1,35 +1,31 @@
-"""Runs the suite: for each model and number of threads one row."""
+"""Runs the suite: each model in a child process; one that ends its process costs its own rows only."""
 
 from __future__ import annotations
 
-import gc
-import os
+import json
 import platform
 import subprocess
-import tempfile
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from plumbline.compiler.build import choose_target
-from plumbline.errors import PlumblineError
 from plumbline.hardware.host.processor import measure_processor
-from plumbline.product.bench.blocks import Figures, find_ratio, geometric_mean, select_blocks
-from plumbline.product.bench.busy_core import BusyCore
-from plumbline.product.bench.engines import OURS, Prepared, Request, prepare, version_of
-from plumbline.product.bench.measure import BlockOptions, measure_engines
-from plumbline.product.bench.models import BenchModel, make_inputs
-from plumbline.product.bench.operations_count import count_operations
+from plumbline.product.bench.blocks import geometric_mean
+from plumbline.product.bench.engines import OURS, version_of
+from plumbline.product.bench.measure import BlockOptions
+from plumbline.product.bench.models import BenchModel
 from plumbline.product.bench.peak import measure_peak
+from plumbline.product.bench.rows import RowOptions
 
-__all__ = ["BenchOptions", "compare_outputs", "run_suite"]
+__all__ = ["BenchOptions", "read_options", "run_suite"]
 
 SCHEMA_VERSION = 1
+MODEL_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +56,18 @@ def run_suite(models: Sequence[BenchModel], options: BenchOptions) -> dict[str, 
     versions = {name: version_of(name) for name in (OURS, *options.peers)}
     target = choose_target(frozenset(measure_processor().flags))
     peak = measure_peak(target, options.threads)
+    chosen = RowOptions(
+        peers=options.peers,
+        threads=options.threads,
+        peak_gflops=peak,
+        blocks=options.blocks,
+        busy_core=options.busy_core,
+    )
     rows: list[dict[str, Any]] = []
     for model in models:
-        for row in _measure_model(model, options, peak):
-            rows.append(row)
+        rows += (found := _rows_of(model.name, chosen))
+        for row in found:
             options.progress(_line(row))
-        gc.collect()
     ratios = [row["ratio"] for row in rows if row.get("ratio") is not None]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -80,116 +82,41 @@ def run_suite(models: Sequence[BenchModel], options: BenchOptions) -> dict[str, 
     }
 
 
-def _measure_model(
-    model: BenchModel, options: BenchOptions, peak: Mapping[int, float]
-) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="plumb-bench-") as folder:
-        path = Path(folder) / f"{model.name}.onnx"
-        try:
-            data = model.write()
-        except PlumblineError as error:
-            return [{"model": model.name, "threads": t, "refused": error.to_dict()} for t in options.threads]
-        path.write_bytes(data)
-        graph = onnx.load_from_string(data)
-        inputs, operations = make_inputs(graph), count_operations(graph)
-        del data, graph
-        return [
-            _measure_row(
-                model, Request(path=path, inputs=inputs, threads=count), options, operations, peak[count]
-            )
-            for count in options.threads
-        ]
+def _rows_of(model: str, options: RowOptions) -> list[dict[str, Any]]:
+    """Rows from a child process, or rows that say how it ended."""
+    command = [sys.executable, "-m", "plumbline.product.bench.worker", model, json.dumps(asdict(options))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=MODEL_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return [_crashed(model, count, f"no answer in {MODEL_TIMEOUT_S:.0f} s") for count in options.threads]
+    if done.returncode == 0:
+        rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+        return rows
+    words = " ".join(done.stderr.split())[-400:]
+    return [_crashed(model, count, f"exit {done.returncode}: {words}") for count in options.threads]
 
 
-def _measure_row(
-    model: BenchModel, request: Request, options: BenchOptions, operations: int, peak: float
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "model": model.name,
-        "threads": request.threads,
-        "wanted": model.wanted.get(request.threads),
-        "mflop": operations / 1e6,
-    }
-    with ExitStack() as stack:
-        engines: dict[str, Prepared] = {}
-        for name in (OURS, *options.peers):
-            try:
-                engines[name] = prepare(name, request)
-                stack.callback(engines[name].close)
-            except PlumblineError as error:
-                row["refused"] = error.to_dict()
-                if name != OURS:
-                    raise
-        row["max_error"] = _errors(engines)
-        busy = stack.enter_context(BusyCore()) if options.busy_core else None
-        figures = _figures(engines, options.blocks, () if busy is None else busy.processes)
-    return {**row, **_results(figures, operations, peak)}
-
-
-def _figures(
-    engines: Mapping[str, Prepared], blocks: BlockOptions, children: tuple[int, ...]
-) -> dict[str, Figures]:
-    chosen = BlockOptions(
-        wanted=blocks.wanted,
-        rounds=blocks.rounds,
-        block_s=blocks.block_s,
-        settle_s=blocks.settle_s,
-        children=children,
+def read_options(text: str) -> RowOptions:
+    """Options from the JSON text that a child process is given."""
+    document = json.loads(text)
+    blocks = {**document["blocks"], "children": tuple(document["blocks"]["children"])}
+    return RowOptions(
+        peers=tuple(document["peers"]),
+        threads=tuple(document["threads"]),
+        peak_gflops={int(count): rate for count, rate in document["peak_gflops"].items()},
+        blocks=BlockOptions(**blocks),
+        busy_core=document["busy_core"],
     )
-    measured = measure_engines({name: engine.run for name, engine in engines.items()}, chosen)
-    return {name: select_blocks(found, blocks.wanted) for name, found in measured.items()}
 
 
-def _errors(engines: Mapping[str, Prepared]) -> dict[str, float]:
-    """Largest difference of our outputs from each peer's, relative to the largest output of the peer."""
-    for engine in engines.values():
-        engine.run()
-    if OURS not in engines:
-        return {}
-    ours = engines[OURS].outputs()
-    return {name: compare_outputs(ours, engine.outputs()) for name, engine in engines.items() if name != OURS}
-
-
-def compare_outputs(ours: Mapping[str, np.ndarray], peers: Mapping[str, np.ndarray]) -> float:
-    """Largest absolute difference over all outputs, relative to the largest magnitude of the peer's output.
-
-    Outputs are matched by name, or by position where a peer renames them. Different shapes, and NaN in
-    different places, give infinity.
-    """
-    worst = 0.0
-    pairs = [(ours[n], peers.get(n, other)) for n, other in zip(ours, peers.values(), strict=True)]
-    for mine, theirs in pairs:
-        if mine.shape != theirs.shape or not np.array_equal(np.isnan(mine), np.isnan(theirs)):
-            return float("inf")
-        largest = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
-        difference = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
-        worst = max(worst, float(np.max(difference, initial=0.0)) / largest)
-    return worst
-
-
-def _results(figures: Mapping[str, Figures], operations: int, peak: float) -> dict[str, Any]:
-    peers = {name: f for name, f in figures.items() if name != OURS}
-    result: dict[str, Any] = {
-        "peers_ms": {name: f.median_s * 1e3 for name, f in peers.items()},
-        "p10_ms": {name: f.p10_s * 1e3 for name, f in figures.items()},
-        "kept_blocks": {name: f.kept_blocks for name, f in figures.items()},
-        "disturbed": any(f.disturbed for f in figures.values()),
-        "peers_gflops": {name: operations / f.median_s / 1e9 for name, f in peers.items()},
-    }
-    ours = figures.get(OURS)
-    if ours is not None:
-        rate = operations / ours.median_s / 1e9
-        result |= {
-            "ours_ms": ours.median_s * 1e3,
-            "gflops": rate,
-            "peak_fraction": rate / peak,
-            "ratio": find_ratio(ours.median_s, {name: f.median_s for name, f in peers.items()}),
-        }
-    return result
+def _crashed(model: str, threads: int, reason: str) -> dict[str, Any]:
+    return {"model": model, "threads": threads, "crashed": reason}
 
 
 def _line(row: Mapping[str, Any]) -> str:
     name = f"{row['model']}, {row['threads']} threads"
+    if "crashed" in row:
+        return f"{name}: crashed: {row['crashed']}"
     if "ours_ms" not in row:
         return f"{name}: refused: {row['refused']['message']}"
     peers = ", ".join(f"{peer} {ms:.4f}" for peer, ms in row["peers_ms"].items())
@@ -210,14 +137,12 @@ def _machine() -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit of the checkout that this package lies in, `+` where it differs; None outside a checkout."""
     folder = Path(__file__).resolve().parent
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
                 ["git", *arguments],
                 cwd=folder,
-                env=environment,
                 capture_output=True,
                 text=True,
                 timeout=10,
@@ -228,5 +153,5 @@ def _commit() -> str | None:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "--short=12", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "src")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/src")
     return commit if commit is None or not changed else f"{commit}+"

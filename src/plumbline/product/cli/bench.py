@@ -38,7 +38,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> Answer:
-    """Measure; exit code 1 where an output was wrong."""
+    """Measure; exit code 1 where an output was wrong or a model ended its process."""
     from plumbline.product.bench.markdown import render_markdown
     from plumbline.product.bench.measure import BlockOptions
     from plumbline.product.bench.suite import BenchOptions, run_suite
@@ -57,7 +57,7 @@ def execute(arguments: Namespace) -> Answer:
     document = run_suite(models, options)
     if arguments.markdown is not None:
         write_text(arguments.markdown, render_markdown(document))
-    wrong = any(
+    wrong = any("crashed" in row for row in document["rows"]) or any(
         error > ERROR_LIMIT for row in document["rows"] for error in row.get("max_error", {}).values()
     )
     return Answer(
@@ -95,16 +95,20 @@ def _text(document: dict[str, Any]) -> str:
             _ratio(r.get("ratio")),
             _ratio(r.get("wanted")),
             _percent(r.get("peak_fraction")),
-            "refused" if "refused" in r else "disturbed" if r.get("disturbed") else "",
+            _remark(r),
         ]
         for r in document["rows"]
     ]
-    peers = " ".join(document["versions"].keys() - {"plumbline", "python", "onnx"}) or "none"
+    peers = " ".join(n for n in document["versions"] if n not in ("plumbline", "python", "onnx")) or "none"
     lines = [
         table(rows, ["model", "threads", "ours ms", f"peers ms ({peers})", "ratio", "wanted", "of peak", ""])
     ]
     lines += ["", f"geometric mean of the ratios: {_ratio(document['geomean_ratio'])}"]
     return "\n".join(lines)
+
+
+def _remark(row: dict[str, Any]) -> str:
+    return next((word for word in ("crashed", "refused", "disturbed") if row.get(word)), "")
 
 
 def _ms(value: float | None) -> str:
