@@ -178,5 +178,3 @@ def _concrete(attribute: Any, values: Mapping[str, int]) -> Any:
 def _require(condition: bool, place: str, reason: str) -> None:
     if not condition:
         raise ProgramRefused(place=place, reason=reason)
-
-

@@ -1,7 +1,7 @@
 """Shape arithmetic: operators on small integer tensors whose entries are dimensions.
 
-Values are object arrays whose entries are `Dim`. Only what shape computations use is here; anything else yields None
-and stays an operator.
+Values are object arrays whose entries are `Dim`. Only what shape computations use is here; anything else is
+None and stays an operator.
 """
 
 from __future__ import annotations
@@ -203,7 +203,10 @@ _RULES: Mapping[str, Rule] = {
     "minimum": _elementwise(dims.minimum),
     "maximum": _elementwise(dims.maximum),
     "equal": _elementwise(_equal),
-    **{name: _elementwise(_compare(name)) for name in ("less", "less_or_equal", "greater", "greater_or_equal")},
+    **{
+        name: _elementwise(_compare(name))
+        for name in ("less", "less_or_equal", "greater", "greater_or_equal")
+    },
     "where": _elementwise(_where),
     "gather": _gather,
     "concat": _concat,

@@ -59,9 +59,7 @@ def _judge_sets(case: SuiteCase) -> dict[str, Any]:
     return facts
 
 
-def compare(
-    ours: Arrays, expected: Arrays, rtol: float, atol: float, *, rounding: bool = False
-) -> str:
+def compare(ours: Arrays, expected: Arrays, rtol: float, atol: float, *, rounding: bool = False) -> str:
     """How the outputs differ beyond the tolerance, or an empty text.
 
     Args:

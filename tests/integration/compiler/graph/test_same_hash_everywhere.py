@@ -31,15 +31,21 @@ def model(tmp_path: Path) -> Path:
     rng = np.random.default_rng(3)
     weight = rng.standard_normal((64, 64)).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["m"], name="fc")]
-    nodes += [helper.make_node(op, ["m"], [f"b{i}"]) for i, op in enumerate(["Relu", "Tanh", "Neg", "Abs", "Exp", "Relu"])]
+    nodes += [
+        helper.make_node(op, ["m"], [f"b{i}"])
+        for i, op in enumerate(["Relu", "Tanh", "Neg", "Abs", "Exp", "Relu"])
+    ]
     nodes.append(helper.make_node("Sum", [f"b{i}" for i in range(6)], ["y"]))
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "g", [value("x", TensorProto.FLOAT, ["batch", 64])], [value("y", TensorProto.FLOAT, ["batch", 64])],
+        nodes, "g",
+        [value("x", TensorProto.FLOAT, ["batch", 64])], [value("y", TensorProto.FLOAT, ["batch", 64])],
         [numpy_helper.from_array(weight, "w")],
     )  # fmt: skip
     path = tmp_path / "m.onnx"
-    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    )
     return path
 
 
@@ -48,7 +54,11 @@ def test_processes_with_other_hash_seeds_build_the_same_graph(model: Path) -> No
     for seed in ("0", "1", "4242", "random"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(model)], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", PROGRAM, str(model)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         seen.add(done.stdout)
     assert len(seen) == 1

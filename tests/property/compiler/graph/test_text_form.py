@@ -16,7 +16,8 @@ from plumbline.errors import PlumblineError
 from plumbline.testing.interpreter import evaluate_graph
 
 _spec = importlib.util.spec_from_file_location("random_graphs", Path(__file__).parent / "random_graphs.py")
-assert _spec is not None and _spec.loader is not None
+assert _spec is not None
+assert _spec.loader is not None
 random_graphs = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(random_graphs)
 

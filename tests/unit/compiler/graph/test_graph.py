@@ -73,7 +73,10 @@ def test_order_of_insertion_changes_neither_order_nor_hash() -> None:
 
 def _node(name: str, *inputs: str) -> OperatorNode:
     return OperatorNode(
-        name=name, operation="add", inputs=tuple(TensorID(i) for i in inputs), outputs=(TensorID(f"{name}.out"),)
+        name=name,
+        operation="add",
+        inputs=tuple(TensorID(i) for i in inputs),
+        outputs=(TensorID(f"{name}.out"),),
     )
 
 
@@ -103,7 +106,9 @@ def test_a_hundred_rebuilds_have_one_hash() -> None:
 def test_hash_sees_operation_attribute_bound_constant_and_type() -> None:
     """Every change that changes results changes the hash."""
 
-    def build(operation: str = "relu", perm: tuple[int, ...] = (1, 0), bound: int = 8, weight: float = 1.0) -> str:
+    def build(
+        operation: str = "relu", perm: tuple[int, ...] = (1, 0), bound: int = 8, weight: float = 1.0
+    ) -> str:
         builder = GraphBuilder("g", {"n": bound})
         x = builder.input("x", TensorType(DType.FLOAT32, (symbol("n"), 3)))
         y = builder.add1(operation, [builder.add1("transpose", [x], {"perm": perm})])

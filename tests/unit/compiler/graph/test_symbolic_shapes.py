@@ -105,6 +105,8 @@ def test_integers_wrap_around_as_in_native_code(builder: GraphBuilder) -> None:
     assert known(builder, narrow) == [44]
 
 
-@pytest.mark.parametrize(("a", "b", "expected"), [(7, 2, 3), (-7, 2, -3), (7, -2, -3), (-7, -2, 3), (2**62, 3, 2**62 // 3)])
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [(7, 2, 3), (-7, 2, -3), (7, -2, -3), (-7, -2, 3), (2**62, 3, 2**62 // 3)]
+)
 def test_integer_division_truncates(builder: GraphBuilder, a: int, b: int, expected: int) -> None:
     assert known(builder, builder.add1("div", [integers(builder, a), integers(builder, b)])) == [expected]

@@ -41,14 +41,20 @@ BROKEN: dict[str, tuple[Callable[[ExecutionGraph], ExecutionGraph], str]] = {
     "operand of nobody": (_nodes(lambda n: [replace(n[0], inputs=("ghost", "w")), n[1]]), "never produced"),
     "name twice": (_nodes(lambda n: [n[0], replace(n[1], name=n[0].name)]), "used twice"),
     "result twice": (_nodes(lambda n: [n[0], replace(n[1], outputs=n[0].outputs)]), "defined twice"),
-    "too many results": (_nodes(lambda n: [n[0], replace(n[1], outputs=(*n[1].outputs, "extra"))]), "number of"),
+    "too many results": (
+        _nodes(lambda n: [n[0], replace(n[1], outputs=(*n[1].outputs, "extra"))]),
+        "number of",
+    ),
     "output of nobody": (lambda g: replace(g, outputs={"y": TensorID("ghost")}), "never produced"),
     "tensor of nobody": (
         lambda g: _retyped(g, "ghost", TensorType(DType.FLOAT32, (1,))),
         "nothing produces it",
     ),
     "wrong type": (lambda g: _retyped(g, "scaled", TensorType(DType.FLOAT64, (symbol("n"), 2))), "stated as"),
-    "wrong shape": (lambda g: _retyped(g, "scaled", TensorType(DType.FLOAT32, (symbol("n"), 3))), "stated as"),
+    "wrong shape": (
+        lambda g: _retyped(g, "scaled", TensorType(DType.FLOAT32, (symbol("n"), 3))),
+        "stated as",
+    ),
     "symbol without bound": (lambda g: replace(g, symbols={}), "without bound"),
     "two sources": (lambda g: replace(g, inputs={**g.inputs, "again": g.inputs["x"]}), "two sources"),
     "source without type": (lambda g: replace(g, inputs={"x": TensorID("ghost")}), "has no type"),

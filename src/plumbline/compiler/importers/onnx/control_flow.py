@@ -52,9 +52,7 @@ CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 
 
 class _Resolver:
-    def __init__(
-        self, walk: SubgraphWalker, view: NodeView, scope: Scope, opsets: Mapping[str, int]
-    ) -> None:
+    def __init__(self, walk: SubgraphWalker, view: NodeView, scope: Scope, opsets: Mapping[str, int]) -> None:
         self._walk, self._view, self._scope, self._opsets = walk, view, scope, opsets
 
     def branch(self) -> Sequence[TensorID | None]:

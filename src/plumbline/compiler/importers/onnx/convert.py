@@ -18,6 +18,7 @@ from plumbline.compiler.importers.onnx.control_flow import CONTROL_FLOW, resolve
 from plumbline.compiler.importers.onnx.functions import FunctionLibrary, bind_attributes
 from plumbline.compiler.importers.onnx.node import DTYPES, NodeView
 from plumbline.compiler.importers.onnx.refusals import (
+    BindingRefused,
     InputShapeUnknown,
     NodeRefused,
     OperatorUnsupported,
@@ -100,6 +101,7 @@ class Walk:
     def run(self) -> ExecutionGraph:
         """Convert the main graph."""
         graph = self._model.graph
+        self._verify_bindings(graph)
         scope: dict[str, TensorID | None] = {}
         for record in graph.initializers:
             if record.name not in self._options.constants:
@@ -130,10 +132,27 @@ class Walk:
             return self.builder.stored_constant(ArrayConstant(stored), type_, value.name)
         return self.builder.input(value.name, TensorType(dtype, self._input_shape(value)))
 
+    def _verify_bindings(self, graph: OnnxGraph) -> None:
+        """Names that the caller gives exist: a misspelt one would be dropped in silence."""
+        inputs = {value.name for value in graph.inputs}
+        dims = {d for v in graph.inputs for d in v.shape or () if isinstance(d, str)}
+        known = {
+            "shape": (self._options.shapes, inputs),
+            "constant": (self._options.constants, inputs),
+            "symbol": (self._options.symbols, dims | {_identifier(d) for d in dims}),
+        }
+        for kind, (given, names) in known.items():
+            for name in given:
+                if name not in names:
+                    there = ", ".join(sorted(names)) or "none"
+                    raise BindingRefused(kind=kind, name=name, reason=f"unknown; there are: {there}")
+
     def _input_shape(self, value: OnnxValueInfo) -> tuple[Dim, ...]:
         given = self._options.shapes.get(value.name)
         if given is not None:
-            return tuple(int(d) for d in given)
+            shape = tuple(int(d) for d in given)
+            _verify_shape("shape", value, shape)
+            return shape
         if value.shape is None:
             raise InputShapeUnknown(input=value.name, reason="the model does not state its rank")
         return tuple(self._input_dim(value.name, axis, dim) for axis, dim in enumerate(value.shape))
@@ -235,8 +254,27 @@ def _as_tuple(converted: Converted) -> Sequence[TensorID | None]:
     return (TensorID(converted),) if isinstance(converted, str) else converted
 
 
+def _bound_array(value: OnnxValueInfo, array: np.ndarray, dtype: DType) -> np.ndarray:
+    """A dense array of the declared type and shape."""
+    _verify_shape("constant", value, array.shape)
+    if array.dtype != dtype.numpy and not np.can_cast(array.dtype, dtype.numpy, "same_kind"):
+        reason = f"its element type is {array.dtype}, the model declares {dtype.value}"
+        raise BindingRefused(kind="constant", name=value.name, reason=reason)
+    return np.ascontiguousarray(array, dtype.numpy).reshape(array.shape)
+
+
+def _verify_shape(kind: str, value: OnnxValueInfo, shape: tuple[int, ...]) -> None:
+    declared = value.shape
+    fits = declared is None or (
+        len(declared) == len(shape)
+        and all(not isinstance(d, int) or d == s for d, s in zip(declared, shape, strict=True))
+    )
+    if not fits or any(s < 0 for s in shape):
+        reason = f"{list(shape)} does not fit the declared shape {list(declared or ())}"
+        raise BindingRefused(kind=kind, name=value.name, reason=reason)
+
+
 def _identifier(name: str) -> str:
     """A symbol name that dimension expressions can spell."""
     plain = re.sub(r"\W", "_", name)
     return plain if plain and not plain[0].isdigit() else f"d_{plain}"
-

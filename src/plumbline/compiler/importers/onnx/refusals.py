@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from plumbline.errors import ValidationError
 
 __all__ = [
+    "BindingRefused",
     "DataDependentShape",
     "InputShapeUnknown",
     "NodeRefused",
@@ -90,6 +91,19 @@ class InputShapeUnknown(ValidationError):
     template = "input {input!r}: {reason}; give its shape, for example --shape {input}=1x3x224x224"
 
     input: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class BindingRefused(ValidationError):
+    """A shape, constant or symbol that the caller gives does not fit the model."""
+
+    code = "validation.binding"
+    owner = "compiler.importers"
+    template = "{kind} {name!r}: {reason}"
+
+    kind: str
+    name: str
     reason: str
 
 
