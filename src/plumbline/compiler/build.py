@@ -84,7 +84,9 @@ def host_system() -> HostSystem:
         TargetUnsupported: Windows, or an unknown architecture.
     """
     machine = platform.machine().lower()
-    architecture = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}.get(machine)
+    architecture = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}.get(
+        machine
+    )
     if sys.platform not in ("linux", "darwin") or architecture is None:
         reason = "Linux and macOS on x86-64 and arm64 are supported"
         raise TargetUnsupported(machine=f"{sys.platform} {machine}", reason=reason)
@@ -106,7 +108,9 @@ def choose_target(flags: frozenset[str]) -> TargetDescription:
     raise TargetUnsupported(machine=platform.machine(), reason=f"it lacks one of: {needed}")
 
 
-def plan_graph(graph: ExecutionGraph, options: BuildOptions) -> tuple[ExecutionGraph, PassReport, ProgramPlan]:
+def plan_graph(
+    graph: ExecutionGraph, options: BuildOptions
+) -> tuple[ExecutionGraph, PassReport, ProgramPlan]:
     """Passes and plan only; reads no weight over the small-constant limit.
 
     Raises:
@@ -147,7 +151,9 @@ def compile_graph(
     clock.stop()
     manifest = _manifest(graph, plan, lowered, options, system, sum(seconds.values()))
     write_manifest(folder, manifest)
-    return Build(graph=optimised, passes=report, plan=plan, lowered=lowered, manifest=manifest, seconds=seconds)
+    return Build(
+        graph=optimised, passes=report, plan=plan, lowered=lowered, manifest=manifest, seconds=seconds
+    )
 
 
 class _StageClock:

@@ -20,7 +20,14 @@ from typing import Any
 
 from plumbline.errors import ArtifactError, ResourceError
 
-__all__ = ["ArtifactCache", "CacheEntry", "CacheNotPrivate", "CacheTooSmall", "cache_key", "source_fingerprint"]
+__all__ = [
+    "ArtifactCache",
+    "CacheEntry",
+    "CacheNotPrivate",
+    "CacheTooSmall",
+    "cache_key",
+    "source_fingerprint",
+]
 
 DEFAULT_MAX_BYTES = 8 << 30
 

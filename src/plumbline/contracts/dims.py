@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 from plumbline.errors import ValidationError
 
@@ -152,7 +151,10 @@ def mul(left: Dim, right: Dim) -> Dim:
 
 def product(dims: Iterable[Dim]) -> Dim:
     """Product of dimensions; 1 for none."""
-    return reduce(mul, dims, 1)
+    total: Dim = 1
+    for dim in dims:
+        total = mul(total, dim)
+    return total
 
 
 def floordiv(left: Dim, right: Dim) -> Dim:

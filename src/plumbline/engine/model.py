@@ -240,7 +240,9 @@ class Model:
         for name in inputs:
             if name not in known:
                 names = ", ".join(known) or "none"
-                raise InputRefused(model=self.name, input=str(name), reason=f"unknown; the inputs are: {names}")
+                raise InputRefused(
+                    model=self.name, input=str(name), reason=f"unknown; the inputs are: {names}"
+                )
         return {name: self._array(b, inputs.get(name)) for name, b in known.items()}
 
     def _array(self, binding: Binding, given: Any) -> np.ndarray:

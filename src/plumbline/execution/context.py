@@ -114,7 +114,9 @@ class ExecutionContext:
         bounds = self._manifest.symbols
         for name, value in values.items():
             if name not in bounds:
-                raise SymbolRefused(symbol=name, value=value, reason=f"known symbols: {', '.join(bounds) or 'none'}")
+                raise SymbolRefused(
+                    symbol=name, value=value, reason=f"known symbols: {', '.join(bounds) or 'none'}"
+                )
             if not 0 <= value <= bounds[name]:
                 raise SymbolRefused(symbol=name, value=value, reason=f"the bound is {bounds[name]}")
         wanted = {name: int(values.get(name, bound)) for name, bound in bounds.items()}

@@ -9,7 +9,14 @@ from importlib import import_module
 from plumbline.errors import ValidationError
 from plumbline.kernels.contract import OperationContract
 
-__all__ = ["OperationConflict", "OperationUnknown", "find_operation", "get_operation", "operations", "register"]
+__all__ = [
+    "OperationConflict",
+    "OperationUnknown",
+    "find_operation",
+    "get_operation",
+    "operations",
+    "register",
+]
 
 FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.pointwise",

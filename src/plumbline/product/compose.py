@@ -117,7 +117,8 @@ def read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> 
 
         return parse_graph(path.read_text(encoding="utf-8"))
     raise ModelSourceUnknown(
-        source=path.name, reason="expected a .onnx file, a folder with config.json, a .graph text or an artifact"
+        source=path.name,
+        reason="expected a .onnx file, a folder with config.json, a .graph text or an artifact",
     )
 
 
@@ -192,7 +193,11 @@ _compile_lock = threading.Lock()
 
 
 def _compile(
-    source: str | os.PathLike[str] | bytes, options: LoadOptions, settings: Settings, cache: ArtifactCache, key: str
+    source: str | os.PathLike[str] | bytes,
+    options: LoadOptions,
+    settings: Settings,
+    cache: ArtifactCache,
+    key: str,
 ) -> Path:
     from plumbline.compiler.build import compile_graph
 
@@ -211,7 +216,9 @@ def _compile(
             compile_graph(graph, chosen, staging, options.progress)
     folder_or_none = cache.find(key)
     if folder_or_none is None:
-        raise ModelSourceUnknown(source=_label(source), reason="the executable left the cache while it was made")
+        raise ModelSourceUnknown(
+            source=_label(source), reason="the executable left the cache while it was made"
+        )
     return folder_or_none
 
 
@@ -238,7 +245,9 @@ def _verify_budget(manifest: Manifest, options: LoadOptions) -> None:
 def _library(folder: Path, manifest: Manifest) -> CodeLibrary:
     needed = _flags_of(manifest.target)
     if not needed <= read_flags() and manifest.system == "linux":
-        raise TargetMismatch(wanted=manifest.target, found=", ".join(sorted(needed - read_flags())) + " missing")
+        raise TargetMismatch(
+            wanted=manifest.target, found=", ".join(sorted(needed - read_flags())) + " missing"
+        )
     shared = folder / "code.so"
     if shared.is_file():
         return SharedLibrary(shared)
@@ -279,7 +288,9 @@ def _content_digest(source: str | os.PathLike[str] | bytes) -> str:
         from plumbline.compiler.importers.huggingface import settings_files
 
         parts = settings_files(path)
-        return json.dumps([[str(p.relative_to(path)), digest_file(p, cache_folder=remembered)] for p in parts])
+        return json.dumps(
+            [[str(p.relative_to(path)), digest_file(p, cache_folder=remembered)] for p in parts]
+        )
     return digest_file(path, cache_folder=remembered)
 
 

@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from plumbline.compiler.graph.constant import ArrayConstant, Constant
-from plumbline.compiler.graph.graph import ExecutionGraph, OperatorNode, TensorEdge, TensorID, freeze_attributes
+from plumbline.compiler.graph.graph import (
+    ExecutionGraph,
+    OperatorNode,
+    TensorEdge,
+    TensorID,
+    freeze_attributes,
+)
 from plumbline.compiler.graph.values import MAX_TRACKED_ELEMENTS, evaluate_symbolically
 from plumbline.compiler.graph.verify import verify
 from plumbline.contracts.dims import Dim, Expr
@@ -334,5 +340,3 @@ def sort_nodes(nodes: Sequence[OperatorNode]) -> tuple[OperatorNode, ...]:
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
     parts = re.split(r"(\d+)", name)
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p)
-
-

@@ -24,13 +24,26 @@ from typing import Any
 import numpy as np
 
 from plumbline.compiler.graph.constant import ArrayConstant, Constant
-from plumbline.compiler.graph.graph import ExecutionGraph, OperatorNode, TensorEdge, TensorID, freeze_attributes
+from plumbline.compiler.graph.graph import (
+    ExecutionGraph,
+    OperatorNode,
+    TensorEdge,
+    TensorID,
+    freeze_attributes,
+)
 from plumbline.compiler.graph.verify import verify
 from plumbline.contracts.dims import Expr, format_dim, parse_dim
 from plumbline.contracts.tensors import ROW_MAJOR, Blocked, DType, Layout, Packed, TensorType
 from plumbline.errors import ArtifactError
 
-__all__ = ["GraphTextRefused", "format_attributes", "format_graph", "parse_attributes", "parse_graph", "parse_type"]
+__all__ = [
+    "GraphTextRefused",
+    "format_attributes",
+    "format_graph",
+    "parse_attributes",
+    "parse_graph",
+    "parse_type",
+]
 
 TEXT_VERSION = 1
 _INLINE = 64

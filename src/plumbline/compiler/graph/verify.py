@@ -62,8 +62,12 @@ def _verify_operands(graph: ExecutionGraph, node: OperatorNode, defined: set[Ten
     for tensor in node.inputs:
         if tensor is not None and tensor not in defined:
             later = any(tensor in other.outputs for other in graph.nodes)
-            reason = "is made later: the graph has a cycle or is out of order" if later else "is never produced"
-            raise InvalidGraph(graph=graph.name, place=f"node {node.name!r}", reason=f"input {tensor!r} {reason}")
+            reason = (
+                "is made later: the graph has a cycle or is out of order" if later else "is never produced"
+            )
+            raise InvalidGraph(
+                graph=graph.name, place=f"node {node.name!r}", reason=f"input {tensor!r} {reason}"
+            )
 
 
 def _verify_results(graph: ExecutionGraph, node: OperatorNode, defined: set[TensorID]) -> None:
@@ -75,7 +79,9 @@ def _verify_results(graph: ExecutionGraph, node: OperatorNode, defined: set[Tens
         _require(tensor in graph.tensors, graph, place, f"output {tensor!r} has no type")
         stated = graph.type_of(tensor)
         same = (stated.dtype, stated.shape) == (expected.dtype, expected.shape)
-        _require(same, graph, place, f"output {tensor!r} is stated as {stated}, the operation makes {expected}")
+        _require(
+            same, graph, place, f"output {tensor!r} is stated as {stated}, the operation makes {expected}"
+        )
         defined.add(tensor)
 
 
@@ -95,7 +101,9 @@ def _infer(graph: ExecutionGraph, node: OperatorNode) -> tuple[TensorType, ...]:
 def _verify_symbols(graph: ExecutionGraph, tensor: TensorID, type_: TensorType) -> None:
     for dim in type_.shape:
         missing = free_symbols(dim) - graph.symbols.keys()
-        _require(not missing, graph, f"tensor {tensor!r}", f"symbols without bound: {', '.join(sorted(missing))}")
+        _require(
+            not missing, graph, f"tensor {tensor!r}", f"symbols without bound: {', '.join(sorted(missing))}"
+        )
 
 
 def _require(condition: bool, graph: ExecutionGraph, place: str, reason: str) -> None:

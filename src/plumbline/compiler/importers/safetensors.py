@@ -1,8 +1,8 @@
 """Safetensors files: an index of names, types, shapes and places, checked before any tensor is read.
 
 The file is eight bytes of header length, a JSON header, then the tensors. The index demands what the format
-promises: known types, sizes that follow from shapes, and ranges that cover the data without gap or overlap. The file
-is mapped; a tensor is a view that costs nothing until it is read.
+promises: known types, sizes that follow from shapes, and ranges that cover the data without gap or overlap.
+The file is mapped; a tensor is a view that costs nothing until it is read.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ class JitLibrary:
         with _lock:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
-            machine = llvm.Target.from_default_triple().create_target_machine(opt=2, reloc="pic", codemodel="small")
+            machine = llvm.Target.from_default_triple().create_target_machine(
+                opt=2, reloc="pic", codemodel="small"
+            )
             self._engine: Any = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
             try:
                 self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -71,5 +73,3 @@ class JitLibrary:
         if found == 0:
             raise CodeLoadFailed(artifact=self._artifact, reason=f"symbol {symbol} is missing")
         return found
-
-

@@ -212,5 +212,3 @@ class _Driver:
             place = slot * 4 + 2
             for field, value in enumerate((b.index(index), self._tid, started, ended)):
                 b.store(value, self._trace, place + field)
-
-

@@ -36,7 +36,8 @@ def assign_halos(graph: ExecutionGraph, target: TargetDescription, report: PassR
     _share(editor, halos)
     for tensor, halo in halos.items():
         layout = editor.type_of(tensor).layout
-        if isinstance(layout, Blocked) and any(halo) and not _is_viewed(editor, tensor):
+        if isinstance(layout, Blocked) and any(halo):
+            _copy_views(editor, tensor)
             top, left, bottom, right = halo
             wide = replace(layout, top=top, left=left, bottom=bottom, right=right)
             editor.set_type(tensor, editor.type_of(tensor).with_layout(wide))
@@ -75,8 +76,14 @@ def _share(editor: GraphEditor, halos: dict[TensorID, Halo]) -> None:
                     changed = True
 
 
-def _is_viewed(editor: GraphEditor, tensor: TensorID) -> bool:
-    return any(reader.operation == "unblock_view" for reader in editor.readers(tensor))
+def _copy_views(editor: GraphEditor, tensor: TensorID) -> None:
+    """A halo ends that row-major bytes are those of the image: views of it become copies."""
+    for reader in editor.readers(tensor):
+        if reader.operation == "unblock_view":
+            editor.remove(reader)
+            editor.add_node(
+                "unblock_image", reader.inputs, name=reader.name, outputs=reader.outputs, sources=reader.sources
+            )
 
 
 def _mark_neutral(editor: GraphEditor, node: OperatorNode) -> None:
@@ -118,5 +125,3 @@ def is_non_negative(editor: GraphEditor, tensor: TensorID, depth: int = 32) -> b
 def _low(params: Mapping[str, object]) -> float:
     low = params.get("low")
     return float(low) if isinstance(low, int | float) else -1.0
-
-

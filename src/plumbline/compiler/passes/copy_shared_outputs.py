@@ -16,7 +16,9 @@ from plumbline.kernels.registry import get_operation
 __all__ = ["copy_shared_outputs"]
 
 
-def copy_shared_outputs(graph: ExecutionGraph, target: TargetDescription, report: PassReport) -> ExecutionGraph:
+def copy_shared_outputs(
+    graph: ExecutionGraph, target: TargetDescription, report: PassReport
+) -> ExecutionGraph:
     """See the module docstring."""
     editor = GraphEditor(graph)
     taken: set[TensorID] = set()

@@ -10,7 +10,13 @@ import numpy as np
 
 from plumbline.compiler.graph.builder import sort_nodes
 from plumbline.compiler.graph.constant import ArrayConstant, Constant
-from plumbline.compiler.graph.graph import ExecutionGraph, OperatorNode, TensorEdge, TensorID, freeze_attributes
+from plumbline.compiler.graph.graph import (
+    ExecutionGraph,
+    OperatorNode,
+    TensorEdge,
+    TensorID,
+    freeze_attributes,
+)
 from plumbline.contracts.tensors import DType, TensorType
 from plumbline.kernels.contract import Inference
 from plumbline.kernels.registry import get_operation
@@ -125,7 +131,8 @@ class GraphEditor:
         if layouts is not None:
             inferred = tuple(t.with_layout(k) for t, k in zip(inferred, layouts, strict=True))
         results = tuple(
-            self._redefine(outputs[i], t) if outputs else self._define(name, t) for i, t in enumerate(inferred)
+            self._redefine(outputs[i], t) if outputs else self._define(name, t)
+            for i, t in enumerate(inferred)
         )
         node = OperatorNode(
             name=self._unique(name), operation=operation, inputs=tuple(inputs), outputs=results,

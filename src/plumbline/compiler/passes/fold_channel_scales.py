@@ -23,7 +23,9 @@ __all__ = ["fold_channel_scales"]
 Compute = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
-def fold_channel_scales(graph: ExecutionGraph, target: TargetDescription, report: PassReport) -> ExecutionGraph:
+def fold_channel_scales(
+    graph: ExecutionGraph, target: TargetDescription, report: PassReport
+) -> ExecutionGraph:
     """See the module docstring."""
     editor = GraphEditor(graph)
     for node in graph.nodes:
@@ -70,7 +72,12 @@ def _split_normalization(editor: GraphEditor, node: OperatorNode) -> None:
 
 
 def _derived(
-    editor: GraphEditor, recipe: str, sources: tuple[Constant, ...], compute: Compute, shape: tuple[int, ...], name: str
+    editor: GraphEditor,
+    recipe: str,
+    sources: tuple[Constant, ...],
+    compute: Compute,
+    shape: tuple[int, ...],
+    name: str,
 ) -> TensorID:
     elements = int(np.prod(shape))
     constant = DerivedConstant(recipe=recipe, sources=sources, compute=compute, size_bytes=4 * elements)
@@ -104,7 +111,12 @@ def _fold_next(editor: GraphEditor, conv: OperatorNode, report: PassReport) -> O
     editor.remove(reader)
     inputs = [conv.inputs[0], weights, *([] if new_bias is None else [new_bias])]
     editor.add_node(
-        "conv", inputs, conv.attributes, name=conv.name, outputs=[result], sources=(*conv.sources, *reader.sources)
+        "conv",
+        inputs,
+        conv.attributes,
+        name=conv.name,
+        outputs=[result],
+        sources=(*conv.sources, *reader.sources),
     )
     report.note("fold_channel_scales", "folded", reader.name, f"into the weights of {conv.name}")
     return editor.find_producer(result)

@@ -49,7 +49,11 @@ def _fuse(editor: GraphEditor, tensor: TensorID, reader: OperatorNode, report: P
         return False
     result = reader.outputs[0]
     made, wanted = editor.type_of(tensor), editor.type_of(result)
-    if made.shape != wanted.shape or wanted.dtype is not DType.FLOAT32 or (made.layout == ROW_MAJOR) != (wanted.layout == ROW_MAJOR):
+    if (
+        made.shape != wanted.shape
+        or wanted.dtype is not DType.FLOAT32
+        or (made.layout == ROW_MAJOR) != (wanted.layout == ROW_MAJOR)
+    ):
         return False
     editor.remove(producer)
     editor.remove(reader)

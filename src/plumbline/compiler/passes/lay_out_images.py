@@ -74,7 +74,11 @@ class _Mover:
         return self.twins[tensor]
 
     def replace(
-        self, node: OperatorNode, operation: str, inputs: Sequence[TensorID | None], attributes: Mapping[str, Any]
+        self,
+        node: OperatorNode,
+        operation: str,
+        inputs: Sequence[TensorID | None],
+        attributes: Mapping[str, Any],
     ) -> None:
         """Put a blocked operator in place of `node`, and the way back behind it."""
         result = node.outputs[0]
@@ -120,7 +124,9 @@ def _move_conv(mover: _Mover, node: OperatorNode) -> bool:
     if bias is not None and editor.find_constant(bias) is None:
         return False
     weights = editor.type_of(w)
-    if not all(isinstance(d, int) and d > 0 for d in weights.shape) or not _is_image(editor.type_of(node.outputs[0])):
+    if not all(isinstance(d, int) and d > 0 for d in weights.shape) or not _is_image(
+        editor.type_of(node.outputs[0])
+    ):
         return False
     o, c = (int(str(d)) for d in weights.shape[:2])
     group = int(node.attributes.get("group", 1))
@@ -145,7 +151,12 @@ def _present(tensor: TensorID | None) -> list[TensorID]:
 
 
 def _add_conv(
-    mover: _Mover, node: OperatorNode, x: TensorID, w: TensorID, bias: TensorID | None, attributes: dict[str, Any]
+    mover: _Mover,
+    node: OperatorNode,
+    x: TensorID,
+    w: TensorID,
+    bias: TensorID | None,
+    attributes: dict[str, Any],
 ) -> None:
     planar = x not in mover.twins and editor_channels(mover, x) <= MOST_PLANAR_CHANNELS
     if planar:
@@ -158,7 +169,12 @@ def _add_conv(
 
 
 def _add_grouped(
-    mover: _Mover, node: OperatorNode, x: TensorID, w: TensorID, bias: TensorID | None, attributes: dict[str, Any]
+    mover: _Mover,
+    node: OperatorNode,
+    x: TensorID,
+    w: TensorID,
+    bias: TensorID | None,
+    attributes: dict[str, Any],
 ) -> None:
     """A grouped convolution; a channel shuffle before it becomes the order in which channels are read."""
     editor, lanes, group = mover.editor, mover.target.float_lanes, attributes["group"]
@@ -179,7 +195,9 @@ def _add_grouped(
 
     packed = _add_packed(editor, w, "conv_grouped", parameters, grouped_elements(parameters), compute)
     channels = editor.add_constant(table, f"{node.name}/channels")
-    mover.replace(node, "conv_grouped_blocked", [mover.image(x), packed, channels, *_present(bias)], attributes)
+    mover.replace(
+        node, "conv_grouped_blocked", [mover.image(x), packed, channels, *_present(bias)], attributes
+    )
 
 
 def editor_channels(mover: _Mover, x: TensorID) -> int:
@@ -206,7 +224,10 @@ def _pack_conv(
     weights = editor.type_of(w)
     output = editor.type_of(node.outputs[0]).with_layout(mover.layout)
     signature = StepSignature(
-        operation="conv_blocked", inputs=(editor.type_of(source), weights), outputs=(output,), attributes=attributes
+        operation="conv_blocked",
+        inputs=(editor.type_of(source), weights),
+        outputs=(output,),
+        attributes=attributes,
     )
     vectors = conv_tiling(signature, mover.target).vectors
     scheme, pack = ("conv_planar", pack_conv_planar) if planar else ("conv", pack_conv)
@@ -240,7 +261,9 @@ def _add_packed(
         recipe=f"pack {scheme} {parameters}", sources=(constant,), compute=compute, size_bytes=4 * elements
     )
     layout = Packed(scheme=scheme, parameters=parameters)
-    return editor.add_stored_constant(packed, TensorType(DType.FLOAT32, editor.type_of(w).shape, layout), f"{w}/packed")
+    return editor.add_stored_constant(
+        packed, TensorType(DType.FLOAT32, editor.type_of(w).shape, layout), f"{w}/packed"
+    )
 
 
 # -- pools ----------------------------------------------------------------------------------------------------
@@ -249,7 +272,13 @@ def _add_packed(
 def _move_pool(mover: _Mover, node: OperatorNode) -> bool:
     editor, a = mover.editor, node.attributes
     x = node.inputs[0]
-    if x is None or x not in mover.twins or not _is_image(editor.type_of(x)) or a.get("indices") or len(node.outputs) > 1:
+    if (
+        x is None
+        or x not in mover.twins
+        or not _is_image(editor.type_of(x))
+        or a.get("indices")
+        or len(node.outputs) > 1
+    ):
         return False
     attributes = _window(node, a["kernel"])
     attributes["mode"] = "max" if node.operation == "max_pool" else "average"
@@ -295,10 +324,17 @@ def _move_reduce_mean(mover: _Mover, node: OperatorNode) -> bool:
     result = node.outputs[0]
     editor.remove(node)
     (blocked,) = editor.add_node(
-        "global_mean_blocked", [mover.image(x)], {}, name=node.name, layouts=[mover.layout], sources=node.sources
+        "global_mean_blocked",
+        [mover.image(x)],
+        {},
+        name=node.name,
+        layouts=[mover.layout],
+        sources=node.sources,
     )
     dense = isinstance(shape[1], int) and shape[1] % mover.target.float_lanes == 0
-    (flat,) = editor.add_node("unblock_view" if dense else "unblock_image", [blocked], name=f"{node.name}/unblock")
+    (flat,) = editor.add_node(
+        "unblock_view" if dense else "unblock_image", [blocked], name=f"{node.name}/unblock"
+    )
     editor.add_node("reshape", [flat], {"shape": shape}, name=f"{node.name}/view", outputs=[result])
     return True
 
@@ -312,7 +348,9 @@ def _move_map(mover: _Mover, node: OperatorNode) -> bool:
     output = editor.type_of(node.outputs[0])
     if not _is_image(output) or not any(t in mover.twins for t in node.inputs):
         return False
-    if not any(t in mover.twins and editor.type_of(t).shape == output.shape for t in node.inputs if t is not None):
+    if not any(
+        t in mover.twins and editor.type_of(t).shape == output.shape for t in node.inputs if t is not None
+    ):
         return False
     operands = [None if t is None else _map_operand(mover, t, output) for t in node.inputs]
     if any(o is None for o in operands):
@@ -347,9 +385,7 @@ def _channel_vector(editor: GraphEditor, tensor: TensorID, output: TensorType) -
     def compute(arrays: Sequence[np.ndarray]) -> np.ndarray:
         return np.asarray(arrays[0]).reshape(-1)
 
-    vector = DerivedConstant(
-        recipe="flatten", sources=(constant,), compute=compute, size_bytes=4 * channels
-    )
+    vector = DerivedConstant(recipe="flatten", sources=(constant,), compute=compute, size_bytes=4 * channels)
     return editor.add_stored_constant(vector, TensorType(DType.FLOAT32, (channels,)), f"{tensor}/channels")
 
 
@@ -357,7 +393,11 @@ def _move_concat(mover: _Mover, node: OperatorNode) -> bool:
     """Concatenation of channels, where every part but the last fills whole blocks."""
     editor, lanes = mover.editor, mover.target.float_lanes
     output = editor.type_of(node.outputs[0])
-    if not _is_image(output) or node.attributes["axis"] % 4 != 1 or not any(t in mover.twins for t in node.inputs):
+    if (
+        not _is_image(output)
+        or node.attributes["axis"] % 4 != 1
+        or not any(t in mover.twins for t in node.inputs)
+    ):
         return False
     types = [editor.type_of(t) for t in node.inputs if t is not None]
     if not all(_is_image(t) for t in types) or any(int(str(t.shape[1])) % lanes for t in types[:-1]):

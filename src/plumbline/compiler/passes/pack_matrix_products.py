@@ -20,7 +20,9 @@ from plumbline.kernels.gemm.packing import PanelLayout, pack_gemm
 __all__ = ["add_packed_weights", "pack_matrix_products"]
 
 
-def pack_matrix_products(graph: ExecutionGraph, target: TargetDescription, report: PassReport) -> ExecutionGraph:
+def pack_matrix_products(
+    graph: ExecutionGraph, target: TargetDescription, report: PassReport
+) -> ExecutionGraph:
     """See the module docstring."""
     editor = GraphEditor(graph)
     for node in graph.nodes:
@@ -93,7 +95,9 @@ def _pack_gemm(editor: GraphEditor, node: OperatorNode, target: TargetDescriptio
     n = editor.type_of(node.outputs[0]).shape[1]
     if c is not None and not (beta == 1.0 and _is_row(editor, c, n)):
         return False
-    packed = add_packed_weights(editor, w, editor.type_of(a).shape[0], target, transpose=transpose, scale=alpha)
+    packed = add_packed_weights(
+        editor, w, editor.type_of(a).shape[0], target, transpose=transpose, scale=alpha
+    )
     if c is None:
         _replace(editor, node, [a, packed], {})
     else:

@@ -18,7 +18,9 @@ from plumbline.kernels.pointwise.compose import StoredInstruction
 __all__ = ["prune_program", "recognise_activations"]
 
 
-def recognise_activations(graph: ExecutionGraph, target: TargetDescription, report: PassReport) -> ExecutionGraph:
+def recognise_activations(
+    graph: ExecutionGraph, target: TargetDescription, report: PassReport
+) -> ExecutionGraph:
     """See the module docstring."""
     editor = GraphEditor(graph)
     for node in graph.nodes:

@@ -21,7 +21,9 @@ from plumbline.kernels.emit.target import TargetDescription
 __all__ = ["sink_channel_shuffles"]
 
 
-def sink_channel_shuffles(graph: ExecutionGraph, target: TargetDescription, report: PassReport) -> ExecutionGraph:
+def sink_channel_shuffles(
+    graph: ExecutionGraph, target: TargetDescription, report: PassReport
+) -> ExecutionGraph:
     """See the module docstring."""
     editor = GraphEditor(graph)
     for node in graph.nodes:
@@ -51,7 +53,12 @@ def _recognise(editor: GraphEditor, last: OperatorNode, report: PassReport) -> N
     editor.remove(last)
     sources = (*first.sources, *transpose.sources, *last.sources)
     editor.add_node(
-        "channel_shuffle", [first.inputs[0]], {"groups": groups}, name=last.name, outputs=last.outputs, sources=sources
+        "channel_shuffle",
+        [first.inputs[0]],
+        {"groups": groups},
+        name=last.name,
+        outputs=last.outputs,
+        sources=sources,
     )
     report.note("sink_channel_shuffles", "fused", last.name, f"a shuffle of {groups} groups")
 
@@ -78,7 +85,12 @@ def _sink(editor: GraphEditor, shuffle: OperatorNode, report: PassReport) -> Non
         "conv", [x, *moved], reader.attributes, name=reader.name, sources=reader.sources
     )
     editor.add_node(
-        "channel_shuffle", [plain], {"groups": groups}, name=shuffle.name, outputs=[result], sources=shuffle.sources
+        "channel_shuffle",
+        [plain],
+        {"groups": groups},
+        name=shuffle.name,
+        outputs=[result],
+        sources=shuffle.sources,
     )
     report.note("sink_channel_shuffles", "fused", shuffle.name, f"moved behind {reader.name}")
 
@@ -96,5 +108,7 @@ def _unshuffled(editor: GraphEditor, tensor: TensorID, groups: int) -> TensorID:
         return np.ascontiguousarray(split.swapaxes(0, 1)).reshape(array.shape)
 
     size = type_.dtype.size_bytes * int(np.prod([int(str(d)) for d in type_.shape]))
-    moved = DerivedConstant(recipe=f"unshuffle {groups}", sources=(constant,), compute=compute, size_bytes=size)
+    moved = DerivedConstant(
+        recipe=f"unshuffle {groups}", sources=(constant,), compute=compute, size_bytes=size
+    )
     return editor.add_stored_constant(moved, type_, f"{tensor}/unshuffled")

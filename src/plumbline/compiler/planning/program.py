@@ -71,8 +71,11 @@ def plan_program(graph: ExecutionGraph, target: TargetDescription, threads: int)
     Raises:
         ValidationError: a leaf from the kernel of an operator that the target does not support.
     """
-    views = {n.outputs[0]: n.inputs[0] for n in graph.nodes if get_operation(n.operation).is_view}
-    ordered = _ordered_nodes(graph, {v: b for v, b in views.items() if b is not None})
+    views: dict[str, str] = {}
+    for node in graph.nodes:
+        if get_operation(node.operation).is_view and node.inputs[0] is not None:
+            views[node.outputs[0]] = node.inputs[0]
+    ordered, strategy = _ordered_nodes(graph, views)
     stepped = [node for node in ordered if not get_operation(node.operation).is_view]
     works = {node.name: _work(node, graph, target) for node in stepped}
     accesses = [_access(node, works[node.name].workspace_bytes * threads) for node in stepped]
@@ -82,7 +85,7 @@ def plan_program(graph: ExecutionGraph, target: TargetDescription, threads: int)
         inputs=graph.inputs.values(),
         outputs=graph.outputs.values(),
         external=external,
-        views={v: b for v, b in views.items() if b is not None},
+        views=views,
     )
     values = [_planned_value(t, graph, external) for t in _appearance(graph, ordered)]
     declarations = _declarations(graph, ordered)
@@ -113,11 +116,12 @@ def plan_program(graph: ExecutionGraph, target: TargetDescription, threads: int)
     )
     return ProgramPlan(
         program=program, allocation=allocation, assignment=assignment, weights=weights,
-        constants=graph.constants, steps=tuple(accesses), order_strategy="planned",
+        constants=graph.constants, steps=tuple(accesses), order_strategy=strategy,
     )  # fmt: skip
 
 
-def _ordered_nodes(graph: ExecutionGraph, views: Mapping[TensorID, TensorID]) -> list[OperatorNode]:
+def _ordered_nodes(graph: ExecutionGraph, views: Mapping[str, str]) -> tuple[list[OperatorNode], str]:
+    """The operators in their planned order, and which candidate won."""
     nodes = {node.name: node for node in graph.nodes}
     order = plan_order(
         [
@@ -132,7 +136,7 @@ def _ordered_nodes(graph: ExecutionGraph, views: Mapping[TensorID, TensorID]) ->
         outputs=graph.outputs.values(),
         views=views,
     )
-    return [nodes[name] for name in order.names]
+    return [nodes[name] for name in order.names], order.strategy
 
 
 def _bound_bytes(graph: ExecutionGraph, tensor: TensorID) -> int:

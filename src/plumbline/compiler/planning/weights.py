@@ -42,7 +42,7 @@ def plan_weights(graph: ExecutionGraph) -> WeightsPlan:
     """Place every constant once, in the order in which the steps read them."""
     order: dict[TensorID, None] = {}
     for node in graph.nodes:
-        order.update(dict.fromkeys(t for t in node.inputs if t in graph.constants))
+        order.update(dict.fromkeys(t for t in node.inputs if t is not None and t in graph.constants))
     order.update(dict.fromkeys(t for t in graph.constants))
     offsets: dict[TensorID, int] = {}
     places: dict[tuple[str, str], int] = {}

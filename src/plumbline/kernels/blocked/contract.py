@@ -57,7 +57,9 @@ def _infer_grouped(inference: Inference) -> tuple[TensorType, ...]:
     x, w, group = inference.type(0), inference.type(1), inference.attributes["group"]
     order = inference.attributes.get("order")
     inference.require(w.rank == 4 and x.shape[1] == w.shape[1] * group, "channels differ")
-    inference.require(order is None or sorted(order) == list(range(int(str(x.shape[1])))), "order is no permutation")
+    inference.require(
+        order is None or sorted(order) == list(range(int(str(x.shape[1])))), "order is no permutation"
+    )
     return _window_shape(inference, w.shape[0])
 
 
@@ -78,7 +80,9 @@ def _grouped(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any])
 def _infer_shuffle(inference: Inference) -> tuple[TensorType, ...]:
     x, groups = inference.type(0), inference.attributes["groups"]
     channels = x.shape[1] if x.rank == 4 else 0
-    inference.require(isinstance(channels, int) and groups > 0 and channels % groups == 0, "groups must divide channels")
+    inference.require(
+        isinstance(channels, int) and groups > 0 and channels % groups == 0, "groups must divide channels"
+    )
     return (TensorType(x.dtype, x.shape),)
 
 
@@ -112,7 +116,8 @@ def _infer_concat(inference: Inference) -> tuple[TensorType, ...]:
     types = [inference.type(i) for i in range(len(inference.inputs))]
     first = types[0].shape
     inference.require(
-        all(t.rank == 4 and (t.shape[0], *t.shape[2:]) == (first[0], *first[2:]) for t in types), "images differ"
+        all(t.rank == 4 and (t.shape[0], *t.shape[2:]) == (first[0], *first[2:]) for t in types),
+        "images differ",
     )
     channels: Dim = 0
     for type_ in types:
@@ -146,7 +151,9 @@ def _windows(x: np.ndarray, a: Mapping[str, Any], fill: float) -> np.ndarray:
     top, left, bottom, right = a["pads"]
     (kh, kw), (sh, sw), (dh, dw) = a["kernel"], a["strides"], a["dilations"]
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
-    view = np.lib.stride_tricks.sliding_window_view(padded, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))
+    view = np.lib.stride_tricks.sliding_window_view(
+        padded, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3)
+    )
     return view[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
@@ -189,7 +196,9 @@ def _mean(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) ->
     return (np.asarray(inputs[0], np.float64).mean(axis=(2, 3), keepdims=True).astype(np.float32),)
 
 
-def _contract(name: str, infer: Any, reference: Any, kernel: Any, precision: Precision = Precision()) -> OperationContract:
+def _contract(
+    name: str, infer: Any, reference: Any, kernel: Any, precision: Precision = Precision()
+) -> OperationContract:
     return OperationContract(
         name=name, infer=infer, reference=reference, kernel=kernel, precision=precision, dtypes=FLOATS,
         mixes_rows=False, inplace=((0, 0),) if name == "map_blocked" else (),
@@ -212,4 +221,3 @@ CONTRACTS = (
         mixes_rows=False,
     ),
 )  # fmt: skip
-

@@ -13,13 +13,13 @@ from plumbline.contracts.dims import mul
 from plumbline.contracts.program import StepSignature
 from plumbline.contracts.tensors import ROW_MAJOR, DType, Packed, TensorType
 from plumbline.kernels.blocked.image import BlockedImage, image_output, images, static_extents
+from plumbline.kernels.blocked.operands import BlockedOperands
 from plumbline.kernels.blocked.tiling import Tiling, choose_grid, choose_tiling
 from plumbline.kernels.contract import DTypeRefused, KernelCall, ShapeRefused, Work
-from plumbline.kernels.emit.epilogue import Access, EpilogueOperand, is_heavy, parse_epilogue
+from plumbline.kernels.emit.epilogue import is_heavy, parse_epilogue
 from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tile import Reduction, Split, accumulate
-from plumbline.kernels.pointwise.expression import emit_program
 
 __all__ = ["ConvBlockedKernel", "conv_tiling"]
 
@@ -29,7 +29,9 @@ SMALL_WEIGHTS_BYTES = 400_000
 FLOPS_PER_COST = 6.0
 
 
-def is_flat(x: TensorType, y: TensorType, attributes: Mapping[str, Any], operands: Sequence[TensorType]) -> bool:
+def is_flat(
+    x: TensorType, y: TensorType, attributes: Mapping[str, Any], operands: Sequence[TensorType]
+) -> bool:
     """Whether pixels can be walked as one long row: a 1x1 kernel, stride 1 and no halo anywhere."""
     kernel, strides = attributes["kernel"], attributes["strides"]
     plain = tuple(kernel) == (1, 1) and tuple(strides) == (1, 1) and x.layout != ROW_MAJOR
@@ -105,7 +107,7 @@ class _Emitter:
         self.program = parse_epilogue(call.attributes.get("epilogue", ()))
         self.heavy = is_heavy(self.program)
         self._read_input()
-        self._read_operands()
+        self.operands = BlockedOperands.of(call, 2)
 
     def _read_input(self) -> None:
         p, call = self.plan, self.call
@@ -125,20 +127,6 @@ class _Emitter:
         self.image_stride = image.image_stride
         self.origin = image.origin - p.pads[0] * image.row_stride - p.pads[1] * image.lanes
 
-    def _read_operands(self) -> None:
-        self.operands: list[EpilogueOperand] = []
-        self.operand_images: list[BlockedImage | None] = []
-        for pointer, type_ in zip(self.call.input_pointers[2:], self.call.signature.inputs[2:], strict=True):
-            if pointer is None or type_ is None:
-                continue
-            if type_.layout == ROW_MAJOR:
-                access = Access.SCALAR if type_.elements == 1 else Access.COLUMN
-                self.operands.append(EpilogueOperand(access=access, pointer=pointer))
-                self.operand_images.append(None)
-            else:
-                self.operands.append(EpilogueOperand(access=Access.FULL, pointer=pointer))
-                self.operand_images.append(BlockedImage.of(pointer, type_, "conv_blocked"))
-
     def emit(self) -> None:
         p, b = self.plan, self.b
         tiles = p.grid.tiles
@@ -154,7 +142,9 @@ class _Emitter:
 
     def _choose_rows(self, image: Value, panel: Value, row_piece: Value, column_piece: Value) -> None:
         rows = self.plan.grid.rows
-        self._cases(rows, row_piece, lambda size, y: self._choose_columns(image, panel, size, y, column_piece))
+        self._cases(
+            rows, row_piece, lambda size, y: self._choose_columns(image, panel, size, y, column_piece)
+        )
 
     def _choose_columns(self, image: Value, panel: Value, rows: int, y: Index, piece: Value) -> None:
         columns = self.plan.grid.columns
@@ -178,7 +168,9 @@ class _Emitter:
     ) -> None:
         p, b = self.plan, self.b
         sh, sw = (1, 1) if p.flat else p.strides
-        source = b.index(image * self.image_stride + y * (sh * self.row) + x * (sw * self.pixel)) + self.origin
+        source = (
+            b.index(image * self.image_stride + y * (sh * self.row) + x * (sw * self.pixel)) + self.origin
+        )
         offsets = [r * sh * self.row + c * sw * self.pixel for r in range(rows) for c in range(columns)]
         accumulators = self._reduce(source, panel, offsets)
         self._finish(accumulators, image, panel, rows, y, columns, x)
@@ -233,71 +225,48 @@ class _Emitter:
         return accumulators or []
 
     def _finish(
-        self, accumulators: Sequence[Value], image: Value, panel: Value, rows: int, y: Index, columns: int, x: Index
+        self,
+        accumulators: Sequence[Value],
+        image: Value,
+        panel: Value,
+        rows: int,
+        y: Index,
+        columns: int,
+        x: Index,
     ) -> None:
         """Epilogue and stores; a heavy epilogue runs over the tile after it was stored."""
-        p, b = self.plan, self.b
+        p, b, extent = self.plan, self.b, (self.plan.h, self.plan.w)
         for j in range(p.vectors):
             block = panel * p.vectors + j
-            bases = [self._place(i, image, block, y, x) for i in (self.y, *self.operand_images)]
-            column = block * p.lanes
-            loaded = self._column_operands(column)
+            target = self.y.pixel(b, image, block, y, x)
+            starts = self.operands.starts(image, block, y, x)
+            ready = self.operands.per_block(image, block, extent)
             for r in range(rows):
                 for c in range(columns):
                     value = accumulators[(r * columns + c) * p.vectors + j]
-                    places = [self._pixel(base, i, r, c) for base, i in zip(bases, (self.y, *self.operand_images), strict=True)]
                     if not self.heavy:
-                        value = self._apply(value, places[1:], loaded)
-                    b.store(value, self.y.pointer, places[0], align=4 * p.lanes)
+                        value = self.operands.apply(self.program, value, ready, starts, r, c)
+                    place = target + (r * self.y.row_stride + c * p.lanes)
+                    b.store(value, self.y.pointer, place, align=4 * p.lanes)
             if self.heavy:
-                self._finish_stored(bases, rows, columns, loaded)
+                self._finish_stored(target, starts, ready, rows, columns)
 
-    def _finish_stored(self, bases: Sequence[Value | None], rows: int, columns: int, loaded: Sequence[Value | None]) -> None:
-        b = self.b
+    def _finish_stored(
+        self,
+        target: Value,
+        starts: Sequence[Value | None],
+        ready: Sequence[Value | None],
+        rows: int,
+        columns: int,
+    ) -> None:
+        """Run the epilogue over the tile that was just stored: it is in the first-level cache."""
+        b, lanes = self.b, self.plan.lanes
         for r in range(rows):
             with b.range(0, columns) as c:
-                places = [
-                    None if base is None or i is None else base + r * i.row_stride + b.index(c) * i.lanes
-                    for base, i in zip(bases, (self.y, *self.operand_images), strict=True)
-                ]
-                here = places[0]
-                if here is not None:
-                    value = b.load(self.y.pointer, FLOAT, here, lanes=self.plan.lanes)
-                    b.store(self._apply(value, places[1:], loaded), self.y.pointer, here)
-
-    def _place(self, image_: BlockedImage | None, image: Value, block: Value, y: Index, x: Index) -> Value | None:
-        if image_ is None:
-            return None
-        plane = image_.plane(self.b, image, block)
-        return plane + (y * image_.row_stride + x * image_.lanes)
-
-    def _pixel(self, base: Value | None, image_: BlockedImage | None, r: int, c: int) -> Value | None:
-        if base is None or image_ is None:
-            return None
-        return base + (r * image_.row_stride + c * image_.lanes)
-
-    def _column_operands(self, column: Value) -> list[Value | None]:
-        """Per-channel and scalar operands, read once per block."""
-        b, lanes = self.b, self.plan.lanes
-        found: list[Value | None] = []
-        for operand in self.operands:
-            match operand.access:
-                case Access.COLUMN:
-                    found.append(b.load(operand.pointer, FLOAT, column, lanes=lanes))
-                case Access.SCALAR:
-                    found.append(b.splat(b.load(operand.pointer, FLOAT), lanes))
-                case Access.FULL:
-                    found.append(None)
-        return found
-
-    def _apply(self, value: Value, places: Sequence[Value | None], loaded: Sequence[Value | None]) -> Value:
-        if not self.program:
-            return value
-        registers = [(value, FLOAT)]
-        for operand, place, ready in zip(self.operands, places, loaded, strict=True):
-            if ready is not None:
-                registers.append((ready, FLOAT))
-            elif place is not None:
-                registers.append((self.b.load(operand.pointer, FLOAT, place, lanes=self.plan.lanes), FLOAT))
-        return emit_program(self.b, self.program, registers)[0]
-
+                place = target + (r * self.y.row_stride + b.index(c) * lanes)
+                value = b.load(self.y.pointer, FLOAT, place, lanes=lanes)
+                b.store(
+                    self.operands.apply(self.program, value, ready, starts, r, b.index(c)),
+                    self.y.pointer,
+                    place,
+                )

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from plumbline.contracts.dims import mul
 from plumbline.contracts.program import StepSignature
-from plumbline.contracts.tensors import ROW_MAJOR, DType, Packed
-from plumbline.kernels.blocked.image import BlockedImage, image_input, image_output, images, static_extents
+from plumbline.contracts.tensors import DType, Packed
+from plumbline.kernels.blocked.image import image_input, image_output, images, static_extents
+from plumbline.kernels.blocked.operands import BlockedOperands
 from plumbline.kernels.blocked.tiling import PixelGrid, choose_grid
 from plumbline.kernels.contract import DTypeRefused, KernelCall, ShapeRefused, Work
 from plumbline.kernels.emit.epilogue import parse_epilogue
 from plumbline.kernels.emit.ir import Index, Pointer, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tile import Reduction, accumulate
-from plumbline.kernels.pointwise.expression import emit_program
 
-__all__ = ["GroupedConvKernel", "GroupEntry", "group_entries"]
+__all__ = ["GroupEntry", "GroupedConvKernel", "group_entries"]
 
 FLOAT = DType.FLOAT32
 FLOPS_PER_COST = 6.0
@@ -90,18 +90,7 @@ class _Emitter:
         self.x, self.y = image_input(call, 0), image_output(call)
         self.weights, self.table = _present(call.input_pointers[1]), _present(call.input_pointers[2])
         self.program = parse_epilogue(call.attributes.get("epilogue", ()))
-        self.operands = self._operands()
-
-    def _operands(self) -> list[tuple[Pointer, BlockedImage | None, bool]]:
-        found: list[tuple[Pointer, BlockedImage | None, bool]] = []
-        for pointer, type_ in zip(self.call.input_pointers[3:], self.call.signature.inputs[3:], strict=True):
-            if pointer is None or type_ is None:
-                continue
-            image = None
-            if type_.layout != ROW_MAJOR:
-                image = BlockedImage.of(pointer, type_, "conv_grouped_blocked")
-            found.append((pointer, image, type_.elements == 1))
-        return found
+        self.operands = BlockedOperands.of(call, 3)
 
     def emit(self) -> None:
         p, b = self.plan, self.b
@@ -137,12 +126,13 @@ class _Emitter:
         block, mask = b.load(record, DType.INT64, 0), b.load(record, DType.INT64, 1)
         accumulators = self._reduce(image, entry, record, rows, y, columns, x)
         chosen = self._lane_mask(mask)
-        plane = self.y.plane(b, image, block)
-        loaded = [self._channel_operand(o, block) for o in self.operands]
+        plane, target = self.y.plane(b, image, block), self.y.pixel(b, image, block, y, x)
+        starts = self.operands.starts(image, block, y, x)
+        ready = self.operands.per_block(image, block, (p.h, p.w))
         for r in range(rows):
             for c in range(columns):
-                place = plane + (y * self.y.row_stride + x * p.lanes + (r * self.y.row_stride + c * p.lanes))
-                value = self._finish(accumulators[r * columns + c], loaded, image, block, y, x, r, c)
+                value = self.operands.apply(self.program, accumulators[r * columns + c], ready, starts, r, c)
+                place = target + (r * self.y.row_stride + c * p.lanes)
                 b.masked_store(value, self.y.pointer, place, chosen)
         first = b.compare("ne", mask & 1, 0) & b.compare("eq", piece, 0)
         if any(self.y.halo):
@@ -180,32 +170,10 @@ class _Emitter:
     def _lane_mask(self, mask: Value) -> Value:
         """Bits as a vector of bools."""
         b, lanes = self.b, self.plan.lanes
-        bits = Value(b, "<" + ", ".join(f"i64 {1 << lane}" for lane in range(lanes)) + ">", DType.INT64, lanes)
+        bits = Value(
+            b, "<" + ", ".join(f"i64 {1 << lane}" for lane in range(lanes)) + ">", DType.INT64, lanes
+        )
         return b.compare("ne", b.splat(mask, lanes) & bits, 0)
-
-    def _channel_operand(self, operand: tuple[Pointer, BlockedImage | None, bool], block: Value) -> Value | None:
-        pointer, image, is_number = operand
-        b, lanes = self.b, self.plan.lanes
-        if image is not None:
-            return None
-        if is_number:
-            return b.splat(b.load(pointer, FLOAT), lanes)
-        return b.load(pointer, FLOAT, block * lanes, lanes=lanes)
-
-    def _finish(
-        self, value: Value, loaded: list[Value | None], image: Value, block: Value, y: Index, x: Index, r: int, c: int
-    ) -> Value:
-        if not self.program:
-            return value
-        b, lanes = self.b, self.plan.lanes
-        registers = [(value, FLOAT)]
-        for (pointer, image_, _), ready in zip(self.operands, loaded, strict=True):
-            if ready is None and image_ is not None:
-                place = image_.plane(b, image, block) + (y * image_.row_stride + x * lanes)
-                ready = b.load(pointer, FLOAT, place + (r * image_.row_stride + c * lanes), lanes=lanes)
-            if ready is not None:
-                registers.append((ready, FLOAT))
-        return emit_program(b, self.program, registers)[0]
 
 
 def _present(pointer: Pointer | None) -> Pointer:

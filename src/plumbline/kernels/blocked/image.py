@@ -91,6 +91,10 @@ class BlockedImage:
         """Element offset of pixel (0, 0) of a channel block."""
         return b.index(image * self.image_stride + block * self.plane_stride + self.origin)
 
+    def pixel(self, b: FunctionBuilder, image: Index, block: Index, y: Index, x: Index) -> Value:
+        """Element offset of pixel (y, x) of a channel block."""
+        return self.plane(b, image, block) + (y * self.row_stride + x * self.lanes)
+
     def zero_halo(
         self, b: FunctionBuilder, plane: Index, first_row: Index, rows: int, *, guard: Value | None = None
     ) -> None:
@@ -130,8 +134,8 @@ def _zero(b: FunctionBuilder, pointer: Pointer, start: Index, vectors: int, lane
         return
     zero = b.const(FLOAT, 0.0, lanes)
     if vectors <= 4:
-        for v in range(vectors):
-            b.store(zero, pointer, start + v * lanes)
+        for number in range(vectors):
+            b.store(zero, pointer, start + number * lanes)
         return
     with b.range(0, vectors) as v:
         b.store(zero, pointer, b.index(start) + v * lanes)
@@ -155,5 +159,3 @@ def image_output(call: KernelCall, position: int = 0) -> BlockedImage:
 def images(signature: StepSignature) -> Dim:
     """The number of images, possibly symbolic."""
     return signature.outputs[0].shape[0]
-
-

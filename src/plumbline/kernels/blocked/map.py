@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from plumbline.contracts.dims import mul
 from plumbline.contracts.program import StepSignature
-from plumbline.contracts.tensors import ROW_MAJOR, Blocked, DType
+from plumbline.contracts.tensors import Blocked, DType
 from plumbline.kernels.blocked.image import BlockedImage, image_input, image_output, images, static_extents
+from plumbline.kernels.blocked.operands import BlockedOperands
 from plumbline.kernels.contract import KernelCall, ShapeRefused, Work
 from plumbline.kernels.emit.epilogue import parse_epilogue
-from plumbline.kernels.emit.ir import Index, Pointer, Value
+from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef
-from plumbline.kernels.pointwise.expression import cost_of, emit_program
+from plumbline.kernels.pointwise.expression import cost_of
 
 __all__ = ["BlockKernel", "ConcatBlockedKernel", "GlobalMeanKernel", "MapBlockedKernel", "UnblockKernel"]
 
@@ -20,7 +21,9 @@ FLOAT = DType.FLOAT32
 
 def _row_work(signature: StepSignature, target: TargetDescription, cost: float, image: int = 0) -> Work:
     """Units: images x blocks x rows of the image that is walked."""
-    type_ = signature.outputs[0] if isinstance(signature.outputs[0].layout, Blocked) else signature.inputs[image]
+    type_ = (
+        signature.outputs[0] if isinstance(signature.outputs[0].layout, Blocked) else signature.inputs[image]
+    )
     if type_ is None:
         raise ShapeRefused(operation=signature.operation, reason="no image operand")
     c, h, w = static_extents(type_, signature.operation)
@@ -38,54 +41,20 @@ class MapBlockedKernel:
         """Row by row."""
         b, y = call.builder, image_output(call)
         program = parse_epilogue(call.attributes["program"])
-        operands = [_operand(call, i) for i in range(len(call.signature.inputs))]
+        operands = BlockedOperands.of(call, 0)
         with b.range(call.begin, call.end) as unit:
             u = b.index(unit)
             row, rest = u % y.height, u / y.height
             block, image = rest % y.blocks, rest / y.blocks
-            starts = [
-                None if x is None else x.plane(b, image, block) + row * x.row_stride for _, x, _ in operands
-            ]
-            fixed = [_channel(call, o, y, image, block) for o in operands]
+            starts = operands.starts(image, block, row, 0)
+            ready = operands.per_block(image, block, (y.height, y.width))
             plane = y.plane(b, image, block)
             start = plane + row * y.row_stride
             with b.range(0, y.width) as column:
-                at = b.index(column) * y.lanes
-                registers = [
-                    (ready if ready is not None else _pixel(call, pointer, base, at), FLOAT)
-                    for (pointer, _, _), base, ready in zip(operands, starts, fixed, strict=True)
-                ]
-                b.store(emit_program(b, program, registers)[0], y.pointer, start + at)
+                at = b.index(column)
+                value = operands.apply(program, None, ready, starts, 0, at)
+                b.store(value, y.pointer, start + at * y.lanes)
             y.zero_halo(b, plane, row, 1)
-
-
-def _operand(call: KernelCall, position: int) -> tuple[Pointer, BlockedImage | None, bool]:
-    pointer, type_ = call.input_pointers[position], call.signature.inputs[position]
-    if pointer is None or type_ is None:
-        raise ShapeRefused(operation=call.signature.operation, reason=f"input {position} is missing")
-    if type_.layout == ROW_MAJOR:
-        return pointer, None, type_.elements == 1
-    return pointer, BlockedImage.of(pointer, type_, call.signature.operation), False
-
-
-def _channel(
-    call: KernelCall, operand: tuple[Pointer, BlockedImage | None, bool], y: BlockedImage, number: Value, block: Value
-) -> Value | None:
-    """An operand that is the same for all pixels of a block, read once; None for one that is not."""
-    pointer, image, is_number = operand
-    b, lanes = call.builder, call.target.float_lanes
-    if image is not None:
-        spread = (image.height, image.width) == (1, 1) != (y.height, y.width)
-        return b.load(pointer, FLOAT, image.plane(b, number, block), lanes=lanes) if spread else None
-    if is_number:
-        return b.splat(b.load(pointer, FLOAT), lanes)
-    return b.load(pointer, FLOAT, block * lanes, lanes=lanes)
-
-
-def _pixel(call: KernelCall, pointer: Pointer, base: Value | None, at: Value) -> Value:
-    if base is None:
-        raise ShapeRefused(operation=call.signature.operation, reason="an operand has no pixels")
-    return call.builder.load(pointer, FLOAT, base + at, lanes=call.target.float_lanes)
 
 
 class BlockKernel:
@@ -189,13 +158,18 @@ class GlobalMeanKernel:
                 def group(g: Index, inner: list[Value]) -> list[Value]:
                     at = start + g * (4 * x.lanes)
                     return [
-                        s + b.load(x.pointer, FLOAT, at + k * x.lanes, lanes=x.lanes) for k, s in enumerate(inner)
+                        s + b.load(x.pointer, FLOAT, at + k * x.lanes, lanes=x.lanes)
+                        for k, s in enumerate(inner)
                     ]
 
                 sums = b.reduce(0, whole, sums, group)
                 for k in range(x.width % 4):
                     place = start + (whole * 4 + k) * x.lanes
-                    sums = [*sums[:k], sums[k] + b.load(x.pointer, FLOAT, place, lanes=x.lanes), *sums[k + 1 :]]
+                    sums = [
+                        *sums[:k],
+                        sums[k] + b.load(x.pointer, FLOAT, place, lanes=x.lanes),
+                        *sums[k + 1 :],
+                    ]
                 return sums
 
             sums = b.reduce(0, x.height, [zero] * 4, row)

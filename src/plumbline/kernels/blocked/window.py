@@ -10,14 +10,15 @@ from typing import Any
 
 from plumbline.contracts.dims import mul
 from plumbline.contracts.program import StepSignature
-from plumbline.contracts.tensors import ROW_MAJOR, DType, Packed
-from plumbline.kernels.blocked.image import BlockedImage, image_input, image_output, images, static_extents
+from plumbline.contracts.tensors import DType, Packed
+from plumbline.kernels.blocked.image import image_input, image_output, images, static_extents
+from plumbline.kernels.blocked.operands import BlockedOperands
 from plumbline.kernels.contract import AttributeRefused, KernelCall, ShapeRefused, Work
 from plumbline.kernels.emit.epilogue import parse_epilogue
 from plumbline.kernels.emit.ir import Index, Pointer, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tile import even_split
-from plumbline.kernels.pointwise.expression import cost_of, emit_program
+from plumbline.kernels.pointwise.expression import cost_of
 
 __all__ = ["DepthwiseKernel", "PoolBlockedKernel"]
 
@@ -73,27 +74,14 @@ class _Window:
         self.lanes = self.y.lanes
         self.clamped = mode != "depthwise" and not a.get("halo_is_neutral", False)
         self.weights: Pointer | None = None
-        self.first_operand = 1
+        first_operand = 1
         if mode == "depthwise":
             weights = call.signature.inputs[1]
             if weights is None or not isinstance(weights.layout, Packed):
                 raise ShapeRefused(operation="depthwise_blocked", reason="weights must be packed")
             self.weights = call.input_pointers[1]
-            self.first_operand = 2
-        self.operands = self._operands()
-
-    def _operands(self) -> list[tuple[Pointer, BlockedImage | None, bool]]:
-        """(address, image or None, is one number) of each epilogue operand."""
-        found: list[tuple[Pointer, BlockedImage | None, bool]] = []
-        signature = self.call.signature
-        for pointer, type_ in zip(
-            self.call.input_pointers[self.first_operand :], signature.inputs[self.first_operand :], strict=True
-        ):
-            if pointer is None or type_ is None:
-                continue
-            image = None if type_.layout == ROW_MAJOR else BlockedImage.of(pointer, type_, signature.operation)
-            found.append((pointer, image, type_.elements == 1))
-        return found
+            first_operand = 2
+        self.operands = BlockedOperands.of(call, first_operand)
 
     def emit(self) -> None:
         b, y = self.b, self.y
@@ -107,8 +95,7 @@ class _Window:
         b, x, y = self.b, self.x, self.y
         target = y.plane(b, image, block)
         start = target + row * y.row_stride
-        channel = block * self.lanes
-        loaded = self._channel_operands(channel)
+        loaded = self.operands.per_block(image, block, (y.height, y.width))
         taps = self._resident_weights(block)
         if self.clamped:
             self._clamped_row(x.plane(b, image, block), row, start, image, block, loaded)
@@ -117,7 +104,10 @@ class _Window:
             source = source + -self.left * self.lanes
             split = even_split(y.width, self._pixels())
             first = 0
-            for size, count in ((split.large, split.large_count), (split.large - 1, split.count - split.large_count)):
+            for size, count in (
+                (split.large, split.large_count),
+                (split.large - 1, split.count - split.large_count),
+            ):
                 if count == 0:
                     continue
                 with b.range(0, count) as piece:
@@ -128,7 +118,7 @@ class _Window:
 
     def _pixels(self) -> int:
         """Pixels of a piece: accumulators, one row of inputs and the resident weights must fit the registers."""
-        registers = self.call.target.vector_registers
+        registers = int(self.call.target.vector_registers)
         resident = min(self.kh * self.kw, RESIDENT_TAPS) if self.mode == "depthwise" else 0
         span = self.sw if self.kw > 1 else 1
         return max(1, min(14, (registers - resident - self.kw - 2) // (1 + span)))
@@ -156,7 +146,11 @@ class _Window:
             for kx in range(self.kw):
                 weight = None
                 if self.mode == "depthwise":
-                    weight = taps[ky * self.kw + kx] if taps is not None else self._weight(block, ky * self.kw + kx)
+                    weight = (
+                        taps[ky * self.kw + kx]
+                        if taps is not None
+                        else self._weight(block, ky * self.kw + kx)
+                    )
                 for pixel in range(size):
                     offset = pixel * self.sw + kx * self.dw
                     if offset not in read:
@@ -182,28 +176,9 @@ class _Window:
         self, value: Value, start: Value, column: Value, loaded: list[Value | None], image: Value, block: Value,
         row: Value,
     ) -> None:  # fmt: skip
-        b, lanes = self.b, self.lanes
-        registers = [(value, FLOAT)]
-        for (pointer, image_, _), ready in zip(self.operands, loaded, strict=True):
-            if ready is not None:
-                registers.append((ready, FLOAT))
-            elif image_ is not None:
-                place = image_.plane(b, image, block) + (row * image_.row_stride + column * lanes)
-                registers.append((b.load(pointer, FLOAT, place, lanes=lanes), FLOAT))
-        result = emit_program(b, self.program, registers)[0] if self.program else value
-        b.store(result, self.y.pointer, start + column * lanes, align=4 * lanes)
-
-    def _channel_operands(self, channel: Value) -> list[Value | None]:
-        b = self.b
-        found: list[Value | None] = []
-        for pointer, image, is_number in self.operands:
-            if image is not None:
-                found.append(None)
-            elif is_number:
-                found.append(b.splat(b.load(pointer, FLOAT), self.lanes))
-            else:
-                found.append(b.load(pointer, FLOAT, channel, lanes=self.lanes))
-        return found
+        starts = self.operands.starts(image, block, row, column)
+        result = self.operands.apply(self.program, value, loaded, starts)
+        self.b.store(result, self.y.pointer, start + column * self.lanes, align=4 * self.lanes)
 
     # -- windows that leave the image -------------------------------------------------------------------------
 
@@ -220,7 +195,9 @@ class _Window:
             first = float("-inf") if self.mode == "max" else 0.0
             initial = b.const(FLOAT, first, self.lanes)
 
-            def visit_row(ky: Index, carried: list[Value], x0: Value = x0, lo: Value = low_x, hi: Value = high_x) -> Any:
+            def visit_row(
+                ky: Index, carried: list[Value], x0: Value = x0, lo: Value = low_x, hi: Value = high_x
+            ) -> Any:
                 line = plane + (y0 + ky * self.dh) * x.row_stride
 
                 def visit(kx: Index, inner: list[Value]) -> list[Value]:
@@ -253,5 +230,3 @@ class _Window:
             low_x, high_x = self._inside(x0 + pads[1], self.kw, self.dw, self.x.width + pads[1] + pads[3])
         count = b.maximum((high_y - low_y) * (high_x - low_x), 1)
         return b.splat(b.cast(count, FLOAT), self.lanes)
-
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Pointer, Value
@@ -36,11 +37,11 @@ class EpilogueOperand:
     pointer: Pointer
 
 
-def parse_epilogue(stored: Sequence[object]) -> tuple[Instruction, ...]:
+def parse_epilogue(stored: Sequence[Any]) -> tuple[Instruction, ...]:
     """The program of an `epilogue` attribute (tuples as in `fused_map`)."""
     return tuple(
         Instruction(function=name, arguments=tuple(arguments), params=dict(params))
-        for name, arguments, params in stored  # type: ignore[misc]
+        for name, arguments, params in stored
     )
 
 

@@ -203,7 +203,12 @@ class FunctionBuilder:
     """Emits one LLVM function."""
 
     def __init__(
-        self, module: ModuleBuilder, name: str, parameters: Sequence[tuple[str, str]], result: str, internal: bool
+        self,
+        module: ModuleBuilder,
+        name: str,
+        parameters: Sequence[tuple[str, str]],
+        result: str,
+        internal: bool,
     ) -> None:
         self.module, self.name = module, name
         arguments = ", ".join(f"{kind} %{label}" for kind, label in parameters)
@@ -286,9 +291,13 @@ class FunctionBuilder:
         if not value.text.startswith("%"):
             return Value(self, f"splat ({_SCALARS[value.dtype]} {value.text})", value.dtype, lanes)
         kind = llvm_type(value.dtype, lanes)
-        first = self.emit(f"insertelement {kind} poison, {value.type} {value.text}, i64 0", value.dtype, lanes)
+        first = self.emit(
+            f"insertelement {kind} poison, {value.type} {value.text}, i64 0", value.dtype, lanes
+        )
         return self.emit(
-            f"shufflevector {kind} {first.text}, {kind} poison, <{lanes} x i32> zeroinitializer", value.dtype, lanes
+            f"shufflevector {kind} {first.text}, {kind} poison, <{lanes} x i32> zeroinitializer",
+            value.dtype,
+            lanes,
         )
 
     def _pair(self, a: Operand, b: Operand) -> tuple[Value, Value]:
@@ -477,7 +486,11 @@ class FunctionBuilder:
         """`a` where the condition holds, else `b`."""
         left, right = self._pair(a, b)
         lanes = max(left.lanes, condition.lanes)
-        left, right, condition = self.splat(left, lanes), self.splat(right, lanes), self.splat(condition, lanes)
+        left, right, condition = (
+            self.splat(left, lanes),
+            self.splat(right, lanes),
+            self.splat(condition, lanes),
+        )
         return self.emit(
             f"select {condition.type} {condition.text}, {left.type} {left.text}, {right.type} {right.text}",
             left.dtype, lanes,
@@ -528,7 +541,9 @@ class FunctionBuilder:
             return pointer
         text = index.text if isinstance(index, Value) else str(index)
         name = f"%{self.fresh('p')}"
-        self._lines.append(f"  {name} = getelementptr {_memory_type(dtype, 1)}, ptr {pointer.text}, i64 {text}")
+        self._lines.append(
+            f"  {name} = getelementptr {_memory_type(dtype, 1)}, ptr {pointer.text}, i64 {text}"
+        )
         return Pointer(name)
 
     def load(

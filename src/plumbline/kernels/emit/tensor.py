@@ -147,7 +147,7 @@ def unflatten(b: FunctionBuilder, flat: Index, shape: Sequence[Index]) -> tuple[
             indices.append(rest)
         elif not is_value(extent) and extent == 1:
             indices.append(0)
-        elif not is_value(rest) and not is_value(extent):
+        elif isinstance(rest, int) and isinstance(extent, int):
             indices.append(rest % extent)
             rest = rest // extent
         else:

@@ -123,5 +123,3 @@ def _sum(a: Index, b: Index) -> Index:
     if isinstance(a, int) and a == 0:
         return b
     return b + a if isinstance(a, int) else a + b
-
-

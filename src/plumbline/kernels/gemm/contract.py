@@ -67,4 +67,3 @@ CONTRACTS = (
         precision=Precision(relative=1e-4, absolute=2e-4), dtypes=frozenset({DType.FLOAT32}), mixes_rows=False,
     ),
 )  # fmt: skip
-

@@ -50,7 +50,9 @@ class PackedGemmKernel:
         height = _height(panel, target)
         tiles = ceildiv(rows, height)
         depth = min(height, rows) if isinstance(rows, int) else height
-        return Work(units=mul(tiles, panel.panels), unit_cost=2.0 * depth * panel.width * panel.k / FLOPS_PER_COST)
+        return Work(
+            units=mul(tiles, panel.panels), unit_cost=2.0 * depth * panel.width * panel.k / FLOPS_PER_COST
+        )
 
     def emit(self, call: KernelCall) -> None:
         """Loop over units; find panel and rows of each."""
@@ -95,7 +97,9 @@ class _Emitter:
                 continue
             access = epilogue_access(type_, output, self.panel.n)
             if access is None:
-                raise DTypeRefused(operation="packed_gemm", dtype=str(type_), needed="an operand like y, [N] or one number")
+                raise DTypeRefused(
+                    operation="packed_gemm", dtype=str(type_), needed="an operand like y, [N] or one number"
+                )
             found.append(EpilogueOperand(access=access, pointer=pointer))
         return found
 
@@ -166,7 +170,13 @@ class _Emitter:
         self._store(accumulators, height, first, panel * self.panel.width, vectors, columns)
 
     def _store(
-        self, accumulators: Sequence[Value], height: int, first: Value, column: Value, vectors: int, columns: int | None
+        self,
+        accumulators: Sequence[Value],
+        height: int,
+        first: Value,
+        column: Value,
+        vectors: int,
+        columns: int | None,
     ) -> None:
         b, n, lanes = self.b, self.panel.n, self.panel.lanes
         heavy = is_heavy(self.program)
@@ -230,5 +240,3 @@ def _present(pointer: Pointer | None) -> Pointer:
     if pointer is None:
         raise DTypeRefused(operation="packed_gemm", dtype="none", needed="both matrices")
     return pointer
-
-

@@ -37,20 +37,43 @@ def _infer_gather(inference: Inference) -> tuple[TensorType, ...]:
 
 
 class _GatherKernel:
-    """Rows are (outer, index) pairs; each copies the elements behind the axis."""
+    """Rows are (outer, index) pairs; each copies the elements behind the axis.
+
+    Where nothing lies behind the axis, a row is an outer line and all indices are walked inside it.
+    """
 
     def work(self, signature: StepSignature, target: TargetDescription) -> Work:
-        split = self._split(signature)
-        return Work(units=split.units, unit_cost=split.unit_elements / 4)
+        split = _gather_split(signature)
+        return Work(
+            units=split.units, unit_cost=split.unit_elements / (1 if _picks_elements(signature) else 4)
+        )
 
     def emit(self, call: KernelCall) -> None:
+        data, axis = call.input(0), call.attributes["axis"] % call.input(0).rank
+        end = end_unless_empty(call, (data.shape[axis],))
+        if _picks_elements(call.signature):
+            self._emit_elements(call, axis, end)
+        else:
+            self._emit_rows(call, axis, end)
+
+    @staticmethod
+    def _emit_elements(call: KernelCall, axis: int, end: Index) -> None:
         b, data, indices, output = call.builder, call.input(0), call.input(1), call.output()
-        axis = call.attributes["axis"] % data.rank
+        bits, extent, count = bits_of(data.dtype), data.shape[axis], indices.elements
+        split = _gather_split(call.signature)
+        with split.each(call, call.begin, end) as (row, first, elements), b.range(0, elements) as i:
+            place = b.index(i) + first
+            index = load_index(b, indices.load_flat(place), extent)
+            value = b.load(data.pointer, bits, b.index(row) * extent + index)
+            b.store(value, output.pointer, b.index(row) * count + place)
+
+    @staticmethod
+    def _emit_rows(call: KernelCall, axis: int, end: Index) -> None:
+        b, data, indices, output = call.builder, call.input(0), call.input(1), call.output()
         count, extent = b.index(indices.elements), data.shape[axis]
         outer_count = product(call.signature.outputs[0].shape[:axis])
         width = call.dim(product(input_type(call.signature).shape[axis + 1 :]))
-        end = end_unless_empty(call, (extent,))
-        with self._split(call.signature).each(call, call.begin, end) as (row, first, elements):
+        with _gather_split(call.signature).each(call, call.begin, end) as (row, first, elements):
             outer: Index = 0 if outer_count == 1 else b.index(row) // count
             place = row if outer_count == 1 else b.index(row) % count
             index = load_index(b, indices.load_flat(place), extent)
@@ -58,11 +81,20 @@ class _GatherKernel:
             write = b.index(row) * width + first
             copy_run(b, call.target, data.dtype, (data.pointer, read), (output.pointer, write), elements)
 
-    def _split(self, signature: StepSignature) -> RowSplit:
-        data, indices = input_type(signature), input_type(signature, 1)
-        axis = signature.attributes["axis"] % data.rank
-        rows = mul(product(data.shape[:axis]), indices.elements)
-        return RowSplit.plan(rows, product(data.shape[axis + 1 :]))
+
+def _picks_elements(signature: StepSignature) -> bool:
+    """Whether nothing lies behind the axis."""
+    data = input_type(signature)
+    return product(data.shape[signature.attributes["axis"] % data.rank + 1 :]) == 1
+
+
+def _gather_split(signature: StepSignature) -> RowSplit:
+    data, indices = input_type(signature), input_type(signature, 1)
+    axis = signature.attributes["axis"] % data.rank
+    outer = product(data.shape[:axis])
+    if _picks_elements(signature):
+        return RowSplit.plan(outer, indices.elements)
+    return RowSplit.plan(mul(outer, indices.elements), product(data.shape[axis + 1 :]))
 
 
 def _reference_gather(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:

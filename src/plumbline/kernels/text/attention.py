@@ -1,12 +1,12 @@
 """Attention inside packed rows: every token of a row attends to every token of that row, head by head.
 
-A unit is one row and one head. Its keys are first turned into panels (depth by two vectors of keys), scaled on the
-way. Queries are then taken in tiles: scores of a tile against all panels, softmax along the keys, and the weighted
-sum of the values. Scores stay in the workspace of the thread.
+A unit is one row and one head. Its keys are first turned into panels (depth by two vectors of keys), scaled
+on the way. Queries are then taken in tiles: scores of a tile against all panels, softmax along the keys,
+and the weighted sum of the values. Scores stay in the workspace of the thread.
 
-Each score is one chain over the depth, each sum of weights is folded in vector lanes along the keys of the row, and
-each result is one chain over the keys. So bits depend on the row alone: not on its neighbours, on the tile in which
-a query falls, or on threads.
+Each score is one chain over the depth, each sum of weights is folded in vector lanes along the keys of the
+row, and each result is one chain over the keys. So bits depend on the row alone: not on its neighbours, on
+the tile in which a query falls, or on threads.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Geometry:
 
     @property
     def stride(self) -> int:
-        """Elements of a row of scores, one vector longer than needed, so that rows fall in different cache sets."""
+        """Elements of a row of scores; one spare vector puts rows in different cache sets."""
         return self.panels.padded(self.limit) + self.lanes
 
     @property

@@ -31,12 +31,15 @@ CONTRACTS = (
         dtypes=frozenset({DType.FLOAT32}),
     ),
     OperationContract(
-        name="packed_pool", infer=infer_packed_pool, reference=reference_packed_pool, kernel=PackedPoolKernel(),
+        name="packed_pool", infer=infer_packed_pool, reference=reference_packed_pool,
+        kernel=PackedPoolKernel(),
         precision=Precision(relative=2e-6, absolute=2e-6), dtypes=frozenset({DType.FLOAT32}),
     ),
     OperationContract(
-        name="l2_normalize", infer=infer_l2_normalize, reference=reference_l2_normalize, kernel=L2NormalizeKernel(),
-        precision=Precision(relative=1e-6, absolute=1e-7), inplace=((0, 0),), dtypes=frozenset({DType.FLOAT32}),
+        name="l2_normalize", infer=infer_l2_normalize, reference=reference_l2_normalize,
+        kernel=L2NormalizeKernel(),
+        precision=Precision(relative=1e-6, absolute=1e-7),
+        inplace=((0, 0),), dtypes=frozenset({DType.FLOAT32}),
         mixes_rows=False,
     ),
 )  # fmt: skip

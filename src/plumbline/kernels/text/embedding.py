@@ -26,7 +26,9 @@ TYPICAL_TOKENS = 32
 
 
 def infer_packed_embedding(inference: Inference) -> tuple[TensorType, ...]:
-    """Shape rule: ids `[T]`, offsets `[R + 1]`, words `[V, D]`, positions `[P, D]`, optional type `[D]` to `[T, D]`.
+    """Shape rule: ids `[T]`, offsets `[R + 1]`, words `[V, D]`, positions `[P, D]`, type `[D]` to `[T, D]`.
+
+    The type is optional.
 
     Attributes: `position_offset`, the position of the first token of a row (default 0); `padding_id` (default
     None): tokens of that id stand at position `position_offset - 1` and are not counted.
@@ -87,8 +89,8 @@ class PackedEmbeddingKernel:
 
 
 def _emit_tokens(
-    call: KernelCall, extent: RowExtent, ids: TensorRef, tables: Sequence[TensorRef], type_row: TensorRef | None,
-    output: TensorRef,
+    call: KernelCall, extent: RowExtent, ids: TensorRef, tables: Sequence[TensorRef],
+    type_row: TensorRef | None, output: TensorRef,
 ) -> None:  # fmt: skip
     b = call.builder
     padding = call.attributes.get("padding_id")

@@ -33,7 +33,7 @@ TYPICAL_TOKENS = 32
 
 
 def infer_packed_pool(inference: Inference) -> tuple[TensorType, ...]:
-    """Shape rule: hidden `[T, D]`, offsets `[R + 1]` to `[R, D]`; attribute mode `mean` or `cls` (first token)."""
+    """Shape rule: hidden `[T, D]`, offsets `[R + 1]` to `[R, D]`; mode `mean` or `cls` (first)."""
     hidden, offsets = inference.type(0), inference.type(1)
     if hidden.dtype is not DType.FLOAT32:
         raise DTypeRefused(

@@ -1,9 +1,9 @@
 """Rows on a packed token axis.
 
-Row `r` holds the tokens `[offsets[r], offsets[r + 1])`. Offsets are data of a run, so kernels hold them inside the
-tensor: a row starts within `[0, T]`, ends within `[start, T]` and is never longer than the limit of the operation.
-Offsets that do not ascend give rows that overlap or miss tokens; the numbers of such a run mean nothing, but no
-address leaves its tensor.
+Row `r` holds the tokens `[offsets[r], offsets[r + 1])`. Offsets are data of a run, so kernels hold them
+inside the tensor: a row starts within `[0, T]`, ends within `[start, T]` and is never longer than the limit
+of the operation. Offsets that do not ascend give rows that overlap or miss tokens; the numbers of such a
+run mean nothing, but no address leaves its tensor.
 """
 
 from __future__ import annotations

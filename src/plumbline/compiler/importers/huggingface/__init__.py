@@ -1,4 +1,4 @@
-"""Hugging Face folders into graphs: sentence encoders of the BERT family on a packed token axis, no padding."""
+"""Hugging Face folders into graphs: sentence encoders of the BERT family on a packed axis, no padding."""
 
 from __future__ import annotations
 

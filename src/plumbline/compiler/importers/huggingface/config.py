@@ -1,7 +1,7 @@
 """`config.json` of the BERT family, read strictly.
 
-Every setting is used, known to change nothing for inference, or refused by name. A setting that is unknown but
-empty, false or null is taken to be switched off.
+Every setting is used, known to change nothing for inference, or refused by name. A setting that is unknown
+but empty, false or null is taken to be switched off.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ _NEUTRAL = frozenset({
     "initializer_range", "initializer_factor", "attention_probs_dropout_prob", "hidden_dropout_prob",
     "attention_dropout", "dropout", "seq_classif_dropout", "qa_dropout", "classifier_dropout", "use_cache",
     "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id",
-    "decoder_start_token_id", "pad_token_id", "problem_type", "finetuning_task", "task_specific_params", "label2id",
-    "id2label", "num_labels", "directionality", "language", "name", "model_max_length", "sinusoidal_pos_embds",
+    "decoder_start_token_id",
+    "pad_token_id", "problem_type", "finetuning_task", "task_specific_params", "label2id",
+    "id2label",
+    "num_labels", "directionality", "language", "name", "model_max_length", "sinusoidal_pos_embds",
     "tie_weights_", "tie_word_embeddings", "summary_type", "summary_activation", "summary_use_proj",
     "summary_proj_to_labels", "summary_first_dropout", "return_dict", "output_past", "attn_implementation",
     "chunk_size_feed_forward", "tokenizer_class", "max_length", "min_length", "do_sample", "num_beams",
-    "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+    "num_beam_groups",
+    "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
     "length_penalty", "num_return_sequences", "early_stopping", "no_repeat_ngram_size",
     "encoder_no_repeat_ngram_size", "sentence_transformers", "emb_size", "embedding_size",
 })  # fmt: skip
-"""Settings of training, generation, heads and bookkeeping: none changes what the encoder computes. Sizes among
-them are held against the weights."""
+"""Settings of training, generation, heads and bookkeeping: none changes what the encoder computes. Sizes
+among them are held against the weights."""
 _NEUTRAL_PREFIXES = ("_", "pooler_", "output_")
 _FIXED = {
     "position_embedding_type": "absolute",
@@ -174,7 +177,8 @@ def _mpnet(reader: SettingsReader) -> EncoderConfig:
 
 
 FAMILIES: dict[str, Callable[[SettingsReader], EncoderConfig]] = {
-    "bert": _bert, "roberta": _roberta, "xlm-roberta": _roberta, "camembert": _roberta, "distilbert": _distilbert,
+    "bert": _bert,
+    "roberta": _roberta, "xlm-roberta": _roberta, "camembert": _roberta, "distilbert": _distilbert,
     "mpnet": _mpnet,
 }  # fmt: skip
 """Reader of each `model_type`."""

@@ -1,8 +1,9 @@
 """A sentence encoder of the BERT family as a graph on one packed token axis.
 
-The encoder is that of Devlin et al. (2019), "BERT", sections 3 and A.2: embeddings, then layers of self-attention
-and feed-forward blocks, each followed by a residual sum and layer normalisation. Instead of a padded batch
-`[B, S]`, tokens of all rows stand one after the other, and row offsets say where each begins.
+The encoder is that of Devlin et al. (2019), "BERT", sections 3 and A.2: embeddings, then layers of
+self-attention and feed-forward blocks, each followed by a residual sum and layer normalisation. Instead of
+a padded batch `[B, S]`, tokens of all rows stand one after the other, and row offsets say where each
+begins.
 """
 
 from __future__ import annotations
@@ -38,16 +39,19 @@ def import_encoder(
 ) -> ExecutionGraph:
     """Read a Hugging Face folder into a graph. Weights are indexed and checked, not read.
 
-    The graph has inputs `token_ids` int32 `[tokens]` and `row_offsets` int32 `[rows + 1]` (ascending, from 0 to the
-    number of tokens, no row longer than the model allows) and the output `embeddings` float32 `[rows, hidden]`.
+    The graph has inputs `token_ids` int32 `[tokens]` and `row_offsets` int32 `[rows + 1]` (ascending, from
+    0 to the number of tokens, no row longer than the model allows) and the output `embeddings` float32
+    `[rows, hidden]`.
 
     Args:
-        folder: with config.json, one safetensors file and tokenizer.json; sentence-transformers files are honoured.
+        folder: with config.json, one safetensors file and tokenizer.json; sentence-transformers files
+            are honoured.
         symbols: bounds of `tokens` and `rows`.
         digest: gives the SHA-256 of the weights file, by which constants are known.
 
     Raises:
-        ArtifactError, ValidationError: leaves of `refusals`, `safetensors`, `json_text`, naming file and place.
+        ArtifactError, ValidationError: leaves of `refusals`, `safetensors`, `json_text`, naming file and
+        place.
     """
     found = read_encoder_folder(Path(folder))
     bounds = _bounds(symbols or {}, found)

@@ -33,12 +33,15 @@ _BERT = LayerNames(
     output_norm="output.LayerNorm",
 )  # fmt: skip
 _DISTILBERT = LayerNames(
-    prefix="transformer.layer.{layer}.", query="attention.q_lin", key="attention.k_lin", value="attention.v_lin",
-    attention_output="attention.out_lin", attention_norm="sa_layer_norm", feed_in="ffn.lin1", feed_out="ffn.lin2",
+    prefix="transformer.layer.{layer}.",
+    query="attention.q_lin", key="attention.k_lin", value="attention.v_lin",
+    attention_output="attention.out_lin",
+    attention_norm="sa_layer_norm", feed_in="ffn.lin1", feed_out="ffn.lin2",
     output_norm="output_layer_norm",
 )  # fmt: skip
 _MPNET = LayerNames(
-    prefix="encoder.layer.{layer}.", query="attention.attn.q", key="attention.attn.k", value="attention.attn.v",
+    prefix="encoder.layer.{layer}.",
+    query="attention.attn.q", key="attention.attn.k", value="attention.attn.v",
     attention_output="attention.attn.o", attention_norm="attention.LayerNorm", feed_in="intermediate.dense",
     feed_out="output.dense", output_norm="output.LayerNorm",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How token vectors become a sentence vector: the sentence-transformers files beside a model, or stated defaults."""
+"""How token vectors become a sentence vector: by sentence-transformers files, or by stated defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading settings from a JSON object of an untrusted file, one typed refusal for each way it can be wrong."""
+"""Reading settings from a JSON object of an untrusted file, with typed refusals."""
 
 from __future__ import annotations
 

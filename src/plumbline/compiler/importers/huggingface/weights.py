@@ -100,11 +100,12 @@ class FirstRow:
 
 @dataclass(frozen=True)
 class RelativeBias:
-    """A bucketed bias `[buckets, heads]` spread over distances: `[heads, 2 limit - 1]`, entry `d + limit - 1` for a
-    key `d` places after the query.
+    """A bucketed bias `[buckets, heads]` spread over distances: `[heads, 2 limit - 1]`.
 
-    Buckets follow T5 (Raffel et al., 2020, section 2.1): half of them for each direction; in each half the first
-    half holds single distances, the rest logarithmic ranges up to 128.
+    Entry `d + limit - 1` is for a key `d` places after the query.
+
+    Buckets follow T5 (Raffel et al., 2020, section 2.1): half of them for each direction; in each half the
+    first half holds single distances, the rest logarithmic ranges up to 128.
     """
 
     tensor: StoredTensor

@@ -126,10 +126,9 @@ class Walk:
             raise InputShapeUnknown(input=value.name, reason=reason)
         bound = self._options.constants.get(value.name)
         if bound is not None:
-            array = np.ascontiguousarray(bound).reshape(np.shape(bound))
+            array = _bound_array(value, np.asarray(bound), dtype)
             type_ = TensorType(dtype, array.shape)
-            stored = array.view(dtype.numpy) if dtype is DType.BFLOAT16 else array.astype(dtype.numpy)
-            return self.builder.stored_constant(ArrayConstant(stored), type_, value.name)
+            return self.builder.stored_constant(ArrayConstant(array), type_, value.name)
         return self.builder.input(value.name, TensorType(dtype, self._input_shape(value)))
 
     def _verify_bindings(self, graph: OnnxGraph) -> None:
@@ -255,8 +254,10 @@ def _as_tuple(converted: Converted) -> Sequence[TensorID | None]:
 
 
 def _bound_array(value: OnnxValueInfo, array: np.ndarray, dtype: DType) -> np.ndarray:
-    """A dense array of the declared type and shape."""
+    """A dense array of the declared type and shape; bfloat16 as its bits."""
     _verify_shape("constant", value, array.shape)
+    if array.dtype.name == "bfloat16":
+        array = array.view(np.uint16)
     if array.dtype != dtype.numpy and not np.can_cast(array.dtype, dtype.numpy, "same_kind"):
         reason = f"its element type is {array.dtype}, the model declares {dtype.value}"
         raise BindingRefused(kind="constant", name=value.name, reason=reason)

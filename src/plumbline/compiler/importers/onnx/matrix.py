@@ -14,9 +14,9 @@ def matmul(node: NodeView) -> Converted:
     return node.add1("matmul", [node.input(0), node.input(1)])
 
 
-@converts("Gemm", since=7)
+@converts("Gemm")
 def gemm(node: NodeView) -> Converted:
-    """alpha * A' B' + beta * C."""
+    """alpha * A' B' + beta * C; opsets before 7 state the broadcast of C, which always follows from its shape."""
     attributes = {
         "transpose_a": node.int("transA", 0) != 0,
         "transpose_b": node.int("transB", 0) != 0,
