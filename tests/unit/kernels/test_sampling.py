@@ -44,7 +44,12 @@ def test_resize_follows_every_coordinate_rule(mode: str, coordinates: str) -> No
     x = numbers(2, 3, 5, 7)
     roi = (0.0, 0.0, 0.2, -0.1, 1.0, 1.0, 0.7, 1.3) if coordinates == "tf_crop_and_resize" else ()
     for spatial in ((9, 11), (3, 4), (1, 1)):
-        rule = {"mode": mode, "coordinates": coordinates, "roi": roi, "exclude_outside": spatial == (3, 4)}
+        rule: dict[str, Any] = {
+            "mode": mode,
+            "coordinates": coordinates,
+            "roi": roi,
+            "exclude_outside": spatial == (3, 4),
+        }
         verify("resize", x, **resizing(2, 3, *spatial, **rule))
         symbolic = {(0, 0): "n", (0, 2): "h"}
         verify("resize", x, **resizing(dims.symbol("n"), 3, *spatial, **rule), symbolic=symbolic)
@@ -61,7 +66,7 @@ def test_resize_to_the_nearest_element_breaks_ties_as_asked(nearest: str) -> Non
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
 @pytest.mark.parametrize("exclude_outside", [False, True])
 def test_resize_with_antialias_widens_the_filter(mode: str, exclude_outside: bool) -> None:
-    rule = {"mode": mode, "exclude_outside": exclude_outside, "antialias": True}
+    rule: dict[str, Any] = {"mode": mode, "exclude_outside": exclude_outside, "antialias": True}
     verify("resize", numbers(2, 3, 15, 17), **resizing(2, 3, 4, 5, **rule))
     verify("resize", numbers(1, 5, 7), **resizing(1, 2, 13, scales=(1.0, 0.45, 1.9), **rule))
 
@@ -92,7 +97,7 @@ def test_resize_by_an_unknown_mode_is_refused() -> None:
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_grid_sample_reads_inside_and_outside(mode: str, padding: str, align_corners: bool) -> None:
-    rule = {"mode": mode, "padding": padding, "align_corners": align_corners}
+    rule: dict[str, Any] = {"mode": mode, "padding": padding, "align_corners": align_corners}
     grid = np.random.default_rng(3).uniform(-2.5, 2.5, (2, 4, 3, 2)).astype(np.float32)
     verify("grid_sample", numbers(2, 3, 5, 6), grid, **rule)
     verify("grid_sample", numbers(2, 3, 5, 6), grid, **rule, symbolic={(0, 1): "c", (0, 2): "h", (1, 2): "w"})
@@ -121,7 +126,12 @@ def test_affine_grid_maps_regular_positions(align_corners: bool, size: tuple[int
 def test_roi_align_samples_regions(mode: str, sampling_ratio: int, half_pixel: bool) -> None:
     regions = np.array([[0, 0, 9, 7], [2.5, 1.5, 4, 20], [5, 5, 3, 3], [-9, -9, 30, 2]], np.float32)
     batches = np.array([0, 1, 9, -1])
-    rule = {"mode": mode, "sampling_ratio": sampling_ratio, "half_pixel": half_pixel, "spatial_scale": 0.7}
+    rule: dict[str, Any] = {
+        "mode": mode,
+        "sampling_ratio": sampling_ratio,
+        "half_pixel": half_pixel,
+        "spatial_scale": 0.7,
+    }
     verify("roi_align", numbers(2, 3, 8, 9), regions, batches, height=3, width=4, **rule)
     verify(
         "roi_align", numbers(2, 3, 8, 9), regions, batches, height=3, width=4, **rule, symbolic={(0, 1): "c"}
@@ -147,7 +157,7 @@ def test_max_unpool_puts_values_back_and_drops_strays() -> None:
 
 @pytest.mark.parametrize(("group", "offset_group"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_deform_conv_samples_its_window(group: int, offset_group: int) -> None:
-    rule = {"strides": (1, 2), "dilations": (2, 1), "before": (1, 0), "after": (0, 1), "group": group,
+    rule: dict[str, Any] = {"strides": (1, 2), "dilations": (2, 1), "before": (1, 0), "after": (0, 1), "group": group,
             "offset_group": offset_group}  # fmt: skip
     x, w = numbers(2, 4, 5, 6), numbers(4, 4 // group, 2, 3)
     offsets, mask = numbers(2, offset_group * 12, 4, 3), numbers(2, offset_group * 6, 4, 3)
