@@ -1,0 +1,160 @@
+"""What cannot be compiled is refused for good: node, operator, opset and what is needed (X-33)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx_models import FLOAT, INT64, compute, model, value
+
+from plumbline.compiler.importers.onnx import ImportOptions, import_onnx
+from plumbline.compiler.importers.onnx.refusals import (
+    BindingRefused,
+    DataDependentShape,
+    InputShapeUnknown,
+    NodeRefused,
+    OperatorUnsupported,
+    SymbolUnbounded,
+)
+from plumbline.errors import PlumblineError, Recoverability
+
+X = value("x", FLOAT, [2, 3])
+Y = value("y", FLOAT, None)
+
+
+def single(
+    operator: str, inputs: list[str], given: list[onnx.ValueInfoProto], opset: int = 21, **attributes: Any
+) -> bytes:
+    domain = attributes.pop("domain", "")
+    node = helper.make_node(operator, inputs, ["y"], name=f"my_{operator}", domain=domain, **attributes)
+    domains = {domain: 1} if domain else {}
+    return model([node], given, [Y], opset=opset, domains=domains)
+
+
+DYNAMIC = {
+    "NonZero": (single("NonZero", ["x"], [X]), "not zero"),
+    "Unique": (single("Unique", ["x"], [X]), "different"),
+    "Compress": (single("Compress", ["x", "c"], [X, value("c", TensorProto.BOOL, [2])]), "constant"),
+    "NonMaxSuppression": (
+        single("NonMaxSuppression", ["b", "s"], [value("b", FLOAT, [1, 4, 4]), value("s", FLOAT, [1, 1, 4])]),
+        "boxes",
+    ),
+    "Reshape": (single("Reshape", ["x", "s"], [X, value("s", INT64, [2])]), "shape"),
+    "Expand": (single("Expand", ["x", "s"], [X, value("s", INT64, [2])]), "shape"),
+    "ConstantOfShape": (single("ConstantOfShape", ["s"], [value("s", INT64, [2])]), "shape"),
+    "Range": (single("Range", ["s", "s", "s"], [value("s", INT64, [])]), "run-time"),
+    "TopK": (single("TopK", ["x", "k"], [X, value("k", INT64, [1])]), "run-time"),
+    "ImageDecoder": (single("ImageDecoder", ["b"], [value("b", TensorProto.UINT8, [9])]), "image"),
+}
+
+
+@pytest.mark.parametrize("operator", DYNAMIC)
+def test_shape_that_depends_on_data_is_refused_by_node_operator_and_opset(operator: str) -> None:
+    """L2-06: the message says which value could be bound instead."""
+    data, reason = DYNAMIC[operator]
+    with pytest.raises(DataDependentShape, match=reason) as refused:
+        import_onnx(data)
+    error = refused.value
+    assert (error.node, error.operator, error.opset) == (f"my_{operator}", operator, 21)
+    assert "constants" in error.message
+    assert error.recoverability is Recoverability.PERMANENT
+
+
+UNSUPPORTED = {
+    "sequences": (single("SequenceEmpty", [], [X]), "sequences of tensors"),
+    "splits into sequences": (single("SplitToSequence", ["x"], [X]), "sequences of tensors"),
+    "optionals": (single("OptionalHasElement", ["x"], [X]), "may be absent"),
+    "patterns": (single("RegexFullMatch", ["x"], [X], pattern="a"), "strings"),
+    "random numbers": (single("RandomNormalLike", ["x"], [X]), "random numbers"),
+    "other domains": (single("Magic", ["x"], [X], domain="com.example"), "native code and a converter"),
+    "unknown names": (single("Mystery", ["x"], [X]), "native code and a converter"),
+}
+
+
+@pytest.mark.parametrize("what", UNSUPPORTED)
+def test_unsupported_operator_says_what_it_would_need(what: str) -> None:
+    data, needed = UNSUPPORTED[what]
+    with pytest.raises(OperatorUnsupported, match=needed) as refused:
+        import_onnx(data)
+    assert refused.value.node.startswith("my_")
+    assert refused.value.opset in (1, 21)
+    assert refused.value.recoverability is Recoverability.PERMANENT
+
+
+def test_operator_of_a_known_kind_with_bad_shapes_names_node_and_reason() -> None:
+    data = single("MatMul", ["x", "w"], [X, value("w", FLOAT, [5, 2])])
+    with pytest.raises(NodeRefused, match=r"my_MatMul.*MatMul.*opset 21"):
+        import_onnx(data)
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [("Transpose", {"perm": [0.5, 1.5]}), ("Transpose", {"perm": "ab"}), ("Softmax", {"axis": "last"}),
+     ("Transpose", {"perm": [0, 0]}), ("Softmax", {"axis": 7}), ("Flatten", {"axis": 9}),
+     ("Concat", {"axis": -8}),
+     ("LeakyRelu", {"alpha": "steep"}), ("Cast", {"to": 99}), ("Cast", {}), ("Gather", {"axis": 5})],
+)  # fmt: skip
+def test_attribute_of_the_wrong_kind_or_value_is_a_typed_refusal(
+    operator: str, attributes: dict[str, Any]
+) -> None:
+    with pytest.raises(PlumblineError) as refused:
+        import_onnx(single(operator, ["x"], [X], **attributes))
+    assert refused.value.recoverability is Recoverability.PERMANENT
+
+
+def test_constant_that_decides_a_shape_may_be_bound() -> None:
+    found = compute(DYNAMIC["Reshape"][0], {"x": np.zeros((2, 3), np.float32)}, s=np.array([3, 2]))
+    assert found["y"].shape == (3, 2)
+
+
+def test_nonzero_and_unique_of_constants_are_computed_at_build() -> None:
+    data = np.array([[3, 0, 3], [0, 7, 1]], np.float32)
+    given = {"x": data}
+    np.testing.assert_array_equal(
+        compute(DYNAMIC["NonZero"][0], {}, **given)["y"], np.array(np.nonzero(data))
+    )
+    np.testing.assert_array_equal(compute(DYNAMIC["Unique"][0], {}, **given)["y"], [0, 1, 3, 7])
+    unsorted = single("Unique", ["x"], [X], sorted=0)
+    np.testing.assert_array_equal(compute(unsorted, {}, **given)["y"], [3, 0, 7, 1])
+
+
+SYMBOLIC = single("Relu", ["x"], [value("x", FLOAT, ["batch size", 3])])
+
+
+def test_symbol_without_bound_is_refused_with_the_option_that_helps() -> None:
+    with pytest.raises(SymbolUnbounded, match=r"axis 0.*--symbol batch_size=8"):
+        import_onnx(SYMBOLIC)
+
+
+@pytest.mark.parametrize("name", ["batch size", "batch_size"])
+def test_symbol_is_bound_by_its_name_in_the_file_or_by_its_plain_form(name: str) -> None:
+    assert import_onnx(SYMBOLIC, ImportOptions(symbols={name: 4})).symbols == {"batch_size": 4}
+
+
+@pytest.mark.parametrize("shape", [None, [None, 3]])
+def test_input_without_rank_or_extent_needs_its_shape(shape: Any) -> None:
+    unnamed = single("Relu", ["x"], [value("x", FLOAT, shape)])
+    with pytest.raises(InputShapeUnknown, match="--shape x="):
+        import_onnx(unnamed)
+    graph = import_onnx(unnamed, ImportOptions(shapes={"x": (5, 3)}))
+    assert graph.type_of(graph.inputs["x"]).shape == (5, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (ImportOptions(symbols={"batch": 8}), "symbol 'batch': unknown"),
+        (ImportOptions(shapes={"z": (2,)}), "shape 'z': unknown; there are: x"),
+        (ImportOptions(constants={"z": np.zeros(2)}), "constant 'z': unknown"),
+        (ImportOptions(shapes={"x": (2, 4)}), "does not fit"),
+        (ImportOptions(shapes={"x": (-2, 3)}), "does not fit"),
+        (ImportOptions(constants={"x": np.zeros((3, 2), np.float32)}), "does not fit"),
+        (ImportOptions(constants={"x": np.zeros((2, 3), np.complex64)}), "element type"),
+    ],
+)
+def test_binding_that_no_input_has_is_refused_instead_of_dropped(options: ImportOptions, reason: str) -> None:
+    with pytest.raises(BindingRefused, match=reason):
+        import_onnx(single("Relu", ["x"], [X]), options)
