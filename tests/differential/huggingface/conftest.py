@@ -43,7 +43,8 @@ LAYERS_OF = {
              "output.LayerNorm"),
     "distilbert": ("transformer.layer.{}.", "attention.q_lin", "attention.k_lin", "attention.v_lin",
                    "attention.out_lin", "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"),
-    "mpnet": ("encoder.layer.{}.", "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
+    "mpnet": ("encoder.layer.{}.", "attention.attn.q", "attention.attn.k", "attention.attn.v",
+              "attention.attn.o",
               "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"),
 }  # fmt: skip
 LAYERS_OF["roberta"] = LAYERS_OF["bert"]
@@ -76,12 +77,14 @@ def random_weights(family: str, positions: int, seed: int = 0) -> dict[str, np.n
 def config_of(family: str, positions: int) -> dict[str, Any]:
     if family == "distilbert":
         return {
-            "model_type": "distilbert", "dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": INNER,
+            "model_type": "distilbert", "dim": HIDDEN,
+            "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": INNER,
             "activation": "gelu", "vocab_size": VOCABULARY, "max_position_embeddings": positions,
             "architectures": ["DistilBertModel"], "sinusoidal_pos_embds": False, "tie_weights_": True,
         }  # fmt: skip
     config: dict[str, Any] = {
-        "model_type": family, "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+        "model_type": family, "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "intermediate_size": INNER, "hidden_act": "gelu", "vocab_size": VOCABULARY, "layer_norm_eps": 1e-5,
         "max_position_embeddings": positions, "hidden_dropout_prob": 0.1, "torch_dtype": "float32",
     }  # fmt: skip
@@ -129,7 +132,7 @@ def tiny(tmp_path: Path) -> Callable[..., TinyEncoder]:
     return make
 
 
-# -- the oracle: one row at a time, float64, no packing -------------------------------------------------------
+# -- the oracle: one row at a time, float64, no packing ------------------------------------------------------
 
 
 def _layer_norm(x: np.ndarray, w: dict[str, np.ndarray], name: str, epsilon: float) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Folders that are incomplete, ambiguous, damaged or of another architecture: refused by name, nothing executed."""
+"""Folders that are incomplete, ambiguous, damaged or of another kind: refused by name, nothing executed."""
 
 from __future__ import annotations
 
 import json
 import os
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from plumbline.compiler.importers.huggingface import import_encoder
 from plumbline.compiler.importers.limits import ImportLimitError
-from plumbline.compiler.importers.safetensors import SafetensorsError, index_safetensors
-from plumbline.errors import ArtifactError, PlumblineError, ValidationError
+from plumbline.compiler.importers.safetensors import index_safetensors
+from plumbline.errors import ArtifactError, ValidationError
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_a_pipe_in_the_place_of_the_weights_is_refused_without_waiting(tiny) -> 
         import_encoder(folder)
 
 
-# -- safetensors ----------------------------------------------------------------------------------------------
+# -- safetensors ---------------------------------------------------------------------------------------------
 
 
 def _file(tmp_path, header: object, data: bytes = b"", length: int | None = None):
@@ -192,8 +193,8 @@ def test_a_good_file_is_read_as_the_reference_reads_it(tmp_path) -> None:
     from safetensors.numpy import load_file, save_file
 
     rng = np.random.default_rng(0)
-    arrays = {"a": rng.normal(size=(3, 5)), "b": np.arange(7, dtype=np.int16), "c": np.zeros((0, 4), np.float32),
-              "d": np.array(True), "e": rng.normal(size=4).astype(np.float16)}  # fmt: skip
+    arrays = {"a": rng.normal(size=(3, 5)), "b": np.arange(7, dtype=np.int16),
+              "c": np.zeros((0, 4), np.float32), "d": np.array(True), "e": rng.normal(size=4).astype(np.float16)}  # fmt: skip
     save_file(arrays, tmp_path / "x.safetensors", metadata={"format": "np"})
     found, wanted = index_safetensors(tmp_path / "x.safetensors"), load_file(tmp_path / "x.safetensors")
     assert found.tensors.keys() == wanted.keys()
@@ -217,9 +218,6 @@ def test_a_flipped_byte_of_a_header_never_escapes_as_an_untyped_error(position, 
         data = bytearray(path.read_bytes())
         data[position % (len(data) - 32)] ^= mask
         path.write_bytes(data)
-        try:
-            index = index_safetensors(path)
-            for tensor in index.tensors.values():
+        with suppress(ArtifactError, ValidationError):
+            for tensor in index_safetensors(path).tensors.values():
                 tensor.read()
-        except PlumblineError as error:
-            assert isinstance(error, ArtifactError | ValidationError | SafetensorsError)

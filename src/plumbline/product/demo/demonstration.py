@@ -166,8 +166,8 @@ def _show_books(console: Console, report: DemoReport, files: DemoFiles) -> None:
         ("lower bound", f"{report.lower_bound_bytes:,} bytes"),
         ("total", f"{report.total_bytes:,} bytes, for one context"),
         ("build", f"{report.build_seconds:.2f} s ({built}; loading took {report.load_seconds:.2f} s)"),
-        ("embedding", f"{report.passages} docstrings, {report.tokens:,} tokens in {report.embed_seconds:.2f} s"
-                      f" = {report.tokens_per_second:,.0f} tokens/s"),
+        ("embedding", f"{report.passages} docstrings, {report.tokens:,} tokens in"
+                      f" {report.embed_seconds:.2f} s = {report.tokens_per_second:,.0f} tokens/s"),
         ("one question", f"{report.query_ms:.2f} ms"),
         ("memory plan", str(files.plan_picture)),
         ("trace", f"{files.trace}  (for a viewer: plumb trace export)"),

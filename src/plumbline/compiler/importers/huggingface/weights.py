@@ -95,7 +95,7 @@ class FirstRow:
 
     def read(self) -> np.ndarray:
         """The values `[width]`."""
-        return _floats(self.tensor)[0].copy()
+        return np.array(_floats(self.tensor)[0])
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def relative_buckets(distance: np.ndarray, buckets: int, farthest: int = 128) ->
     scaled = np.log(np.maximum(magnitude, 1).astype(np.float32) / np.float32(single))
     logarithm = scaled / np.float32(math.log(farthest / single)) * np.float32(half - single)
     far = np.minimum(single + logarithm.astype(np.int64), half - 1)
-    return np.where(distance > 0, half, 0) + np.where(magnitude < single, magnitude, far)
+    return np.asarray(np.where(distance > 0, half, 0) + np.where(magnitude < single, magnitude, far))
 
 
 class WeightIndex:
