@@ -16,7 +16,7 @@ def matmul(node: NodeView) -> Converted:
 
 @converts("Gemm")
 def gemm(node: NodeView) -> Converted:
-    """alpha * A' B' + beta * C; opsets before 7 state the broadcast of C, which always follows from its shape."""
+    """alpha * A' B' + beta * C; the broadcast that old opsets state follows from shapes."""
     attributes = {
         "transpose_a": node.int("transA", 0) != 0,
         "transpose_b": node.int("transB", 0) != 0,
