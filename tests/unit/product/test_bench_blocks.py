@@ -15,7 +15,7 @@ from plumbline.product.bench.blocks import (
     is_quiet,
     select_blocks,
 )
-from plumbline.product.bench.measure import BlockOptions, measure_engines
+from plumbline.product.bench.measure import BlockOptions, measure_engines, settle
 from plumbline.product.bench.processor_time import ProcessorTime, foreign_cores
 from plumbline.product.bench.rows import compare_outputs
 
@@ -100,3 +100,8 @@ def test_outputs_are_compared_relative_to_the_largest_value_of_the_peer() -> Non
 def test_outputs_of_other_shape_or_with_other_nans_are_infinitely_wrong() -> None:
     assert math.isinf(compare_outputs({"y": np.zeros(2)}, {"y": np.zeros(3)}))
     assert math.isinf(compare_outputs({"y": np.array([np.nan])}, {"y": np.array([1.0])}))
+
+
+def test_settling_gives_up_at_its_limit() -> None:
+    """A limit of nothing is over before the first look."""
+    assert settle(0.0) is False

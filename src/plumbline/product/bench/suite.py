@@ -37,6 +37,7 @@ class BenchOptions:
         threads: numbers of threads, one row each.
         blocks: how to measure.
         busy_core: keep one core busy with a process of our own.
+        starting: called with the name of each model before it is measured.
         progress: called with one line per finished row.
     """
 
@@ -44,6 +45,7 @@ class BenchOptions:
     threads: tuple[int, ...]
     blocks: BlockOptions = field(default_factory=BlockOptions)
     busy_core: bool = False
+    starting: Callable[[str], None] = lambda model: None
     progress: Callable[[str], None] = lambda line: None
 
 
@@ -65,6 +67,7 @@ def run_suite(models: Sequence[BenchModel], options: BenchOptions) -> dict[str, 
     )
     rows: list[dict[str, Any]] = []
     for model in models:
+        options.starting(model.name)
         rows += (found := _rows_of(model.name, chosen))
         for row in found:
             options.progress(_line(row))

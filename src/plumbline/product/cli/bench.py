@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
@@ -42,19 +41,22 @@ def execute(arguments: Namespace) -> Answer:
     from plumbline.product.bench.markdown import render_markdown
     from plumbline.product.bench.measure import BlockOptions
     from plumbline.product.bench.suite import BenchOptions, run_suite
+    from plumbline.product.cli.progress import StageProgress
 
     models = _chosen(arguments.models)
     if arguments.document_file is not None:
         Path(arguments.document_file).parent.mkdir(parents=True, exist_ok=True)
     blocks = BlockOptions(wanted=arguments.blocks, rounds=max(arguments.rounds, arguments.blocks))
-    options = BenchOptions(
-        peers=arguments.vs,
-        threads=arguments.threads,
-        blocks=blocks,
-        busy_core=arguments.busy_core,
-        progress=_print_line,
-    )
-    document = run_suite(models, options)
+    with StageProgress(quiet=arguments.json) as stages:
+        options = BenchOptions(
+            peers=arguments.vs,
+            threads=arguments.threads,
+            blocks=blocks,
+            busy_core=arguments.busy_core,
+            starting=lambda name: stages.start(f"measuring {name}"),
+            progress=stages.write,
+        )
+        document = run_suite(models, options)
     if arguments.markdown is not None:
         write_text(arguments.markdown, render_markdown(document))
     wrong = any("crashed" in row for row in document["rows"]) or any(
@@ -78,11 +80,6 @@ def _chosen(names: tuple[str, ...] | None) -> list[Any]:
         reason = f"there is no model {unknown[0]!r}; models: {', '.join(MODELS)}"
         raise CommandLineRefused(command="plumb bench", reason=reason)
     return [MODELS[name] for name in names]
-
-
-def _print_line(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 def _text(document: dict[str, Any]) -> str:

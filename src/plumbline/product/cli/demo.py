@@ -20,7 +20,7 @@ def configure(parser: ArgumentParser) -> None:
         metavar="N",
         help="threads of the model (default: at most 4)",
     )
-    add("--passages", type=parse_count, default=2000, metavar="N", help="most docstrings (default 2000)")
+    add("--passages", type=parse_count, default=2400, metavar="N", help="most docstrings (default 2400)")
     add("--folder", metavar="DIR", help="where the plan picture and the trace go (default: in the cache)")
     add_document_file(parser)
 

@@ -39,6 +39,14 @@ class StageProgress:
             self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + spent
         self._stage = ""
 
+    def write(self, line: str) -> None:
+        """A line on standard error, above the spinner where there is one."""
+        if self._status is None:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        else:
+            self._status.console.print(line, markup=False, highlight=False)
+
     def __enter__(self) -> Self:
         return self
 
