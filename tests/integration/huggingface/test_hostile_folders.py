@@ -194,7 +194,8 @@ def test_a_good_file_is_read_as_the_reference_reads_it(tmp_path) -> None:
 
     rng = np.random.default_rng(0)
     arrays = {"a": rng.normal(size=(3, 5)), "b": np.arange(7, dtype=np.int16),
-              "c": np.zeros((0, 4), np.float32), "d": np.array(True), "e": rng.normal(size=4).astype(np.float16)}  # fmt: skip
+              "c": np.zeros((0, 4), np.float32), "d": np.array(True),
+              "e": rng.normal(size=4).astype(np.float16)}  # fmt: skip
     save_file(arrays, tmp_path / "x.safetensors", metadata={"format": "np"})
     found, wanted = index_safetensors(tmp_path / "x.safetensors"), load_file(tmp_path / "x.safetensors")
     assert found.tensors.keys() == wanted.keys()
