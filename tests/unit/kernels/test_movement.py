@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -228,3 +229,11 @@ def test_scalars_keep_their_rank(name: str, attributes: dict[str, Any]) -> None:
 
 def test_one_hot_of_a_scalar_is_a_line() -> None:
     verify("one_hot", np.array(2), np.array([0, 1], np.float32), depth=4, axis=-1)
+
+
+def test_bfloat16_moves_and_generates_as_numbers() -> None:
+    x = numbers(5, 40, dtype=ml_dtypes.bfloat16)
+    verify("transpose", x, perm=(1, 0))
+    verify("pad", x, np.array(1.5, ml_dtypes.bfloat16), mode="constant", before=(1, 0), after=(0, 2))
+    verify("range", np.array(1, ml_dtypes.bfloat16), np.array(0.5, ml_dtypes.bfloat16), size=30)
+    verify("eye", shape=(3, 4), k=0, dtype="bfloat16")

@@ -19,7 +19,7 @@ from plumbline.kernels.contract import (
     Work,
 )
 from plumbline.kernels.emit.target import TargetDescription
-from plumbline.kernels.movement.operands import array, required_shape
+from plumbline.kernels.movement.operands import array, reference_dtype, required_shape
 from plumbline.kernels.movement.runs import RowSplit, bits_of, fill_run
 
 __all__ = ["CONTRACTS"]
@@ -97,7 +97,11 @@ def _wide(dtype: DType) -> DType:
 def _reference_range(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
     steps = np.arange(attributes["size"])
     if not inputs:
-        return ((attributes["start"] + steps * attributes["step"]).astype(DType(attributes["dtype"]).numpy),)
+        return (
+            (attributes["start"] + steps * attributes["step"]).astype(
+                reference_dtype(DType(attributes["dtype"]))
+            ),
+        )
     start, step = array(inputs, 0).reshape(()), array(inputs, 1).reshape(())
     wide = np.dtype(_wide(DType.of(start)).value)
     return ((start.astype(wide) + steps.astype(wide) * step.astype(wide)).astype(start.dtype),)
@@ -128,7 +132,7 @@ class _EyeKernel:
 
 def _reference_eye(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray, ...]:
     rows, columns = attributes["shape"]
-    return (np.eye(rows, columns, k=attributes["k"], dtype=DType(attributes["dtype"]).numpy),)
+    return (np.eye(rows, columns, k=attributes["k"], dtype=reference_dtype(DType(attributes["dtype"]))),)
 
 
 def _infer_one_hot(inference: Inference) -> tuple[TensorType, ...]:

@@ -8,10 +8,18 @@ import numpy as np
 
 from plumbline.contracts.dims import Dim, evaluate
 from plumbline.contracts.program import StepSignature
-from plumbline.contracts.tensors import Shape, TensorType
+from plumbline.contracts.tensors import DType, Shape, TensorType
 from plumbline.kernels.contract import AttributeRefused, Inference
 
-__all__ = ["array", "input_type", "required_axis", "required_positive", "required_shape", "static_extents"]
+__all__ = [
+    "array",
+    "input_type",
+    "reference_dtype",
+    "required_axis",
+    "required_positive",
+    "required_shape",
+    "static_extents",
+]
 
 
 def array(inputs: Sequence[np.ndarray | None], position: int = 0) -> np.ndarray:
@@ -28,6 +36,11 @@ def input_type(signature: StepSignature, position: int = 0) -> TensorType:
     if found is None:
         raise ValueError(f"input {position} of {signature.operation} is missing")
     return found
+
+
+def reference_dtype(dtype: DType) -> np.dtype:
+    """The numpy type in which a reference returns an element type; bfloat16 results are float32 numbers."""
+    return np.dtype(np.float32) if dtype is DType.BFLOAT16 else dtype.numpy
 
 
 def static_extents(shape: Iterable[Dim]) -> tuple[int, ...]:
