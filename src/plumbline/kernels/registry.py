@@ -33,6 +33,7 @@ FAMILIES: tuple[str, ...] = (
     "plumbline.kernels.attention",
     "plumbline.kernels.signal",
     "plumbline.kernels.training",
+    "plumbline.kernels.trees",
     "plumbline.kernels.movement",
     "plumbline.kernels.indexing",
     "plumbline.kernels.text",

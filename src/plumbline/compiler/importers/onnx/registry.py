@@ -34,6 +34,7 @@ FAMILIES: tuple[str, ...] = (
     "attention",
     "signal",
     "training",
+    "trees",
 )
 """Modules of this package that register converters when imported."""
 
