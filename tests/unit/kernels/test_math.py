@@ -64,7 +64,7 @@ CASES: list[tuple[str, Oracle, np.ndarray, float]] = [
 def test_function_stays_within_its_units_in_the_last_place(
     name: str, oracle: Oracle, x: np.ndarray, limit: float
 ) -> None:
-    """Relative accuracy everywhere, also where results are tiny (requirement L1-03)."""
+    """Relative accuracy everywhere, also where results are tiny (requirement L1-02)."""
     (ours,) = run_native(get_operation(name), [x])
     with np.errstate(all="ignore"):
         assert units_off(ours, oracle(x.astype(np.float64))) <= limit

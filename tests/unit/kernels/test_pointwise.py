@@ -88,7 +88,7 @@ CASES = [
 
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in CONVERSIONS])
 def test_function_on_every_element_type_agrees_with_numpy(name: str) -> None:
-    """Special values, infinities and NaN included (requirements L1-02, L1-03)."""
+    """Special values, infinities and NaN included (requirement L1-02)."""
     rng = np.random.default_rng(7)
     for _, dtype, params in (case for case in CASES if case[0] == name):
         verify_operation(get_operation(name), operands(name, dtype, rng), params)
@@ -168,7 +168,7 @@ def test_narrower_target_agrees_with_numpy(dtype: DType) -> None:
 def test_every_function_compiles_for_every_target_without_a_compiler_runtime(
     target: TargetDescription,
 ) -> None:
-    """Only the C library may be called: helpers of a compiler runtime are not linked (requirement L1-03)."""
+    """Only the C library may be called: helpers of a compiler runtime are not linked."""
     rng = np.random.default_rng(7)
     for name, dtype, params in CASES:
         if dtype in (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.INT8):
@@ -181,7 +181,7 @@ def test_every_function_compiles_for_every_target_without_a_compiler_runtime(
 
 
 def test_float32_value_does_not_depend_on_its_place_in_a_vector() -> None:
-    """Vector lanes and the scalar rest apply the same operations (design, section 3)."""
+    """Vector lanes and the scalar rest apply the same operations (requirement L1-05)."""
     values = samples(DType.FLOAT32, 0, np.random.default_rng(11))
     for name in ("exp", "log", "tanh", "gelu", "sin", "tan", "acosh", "softplus", "erf"):
         (straight,) = run_native(get_operation(name), [values])

@@ -37,7 +37,7 @@ def zero_points(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 def test_quantization_is_exact(
     to: str, shape: tuple[int, ...], scales: tuple[int, ...], attributes: dict[str, Any]
 ) -> None:
-    """Half to even, saturated at both ends (requirements L1-02, L1-03)."""
+    """Half to even, saturated at both ends (requirement L1-02)."""
     rng = np.random.default_rng(1)
     x = (rng.normal(size=shape) * 300).astype(np.float32)
     scale = np.asarray(rng.uniform(0.5, 2.0, scales)).astype(np.float32)

@@ -49,7 +49,7 @@ def hostile() -> np.ndarray:
 
 @pytest.mark.parametrize("name", list(FOLDS))
 def test_reduction_over_any_axes_agrees_with_numpy(name: str) -> None:
-    """Merged runs, kept and dropped axes, nothing to fold, no axes at all (requirements L1-02, L1-03)."""
+    """Merged runs, kept and dropped axes, nothing to fold, no axes at all (requirement L1-02)."""
     for shape, axes in AXES:
         for dtype in (DType.FLOAT32, DType.INT32):
             x = draw(dtype, shape, positive=name == "reduce_log_sum")
@@ -73,7 +73,7 @@ def test_reduction_of_nan_and_infinities_agrees_with_numpy(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(FOLDS))
 def test_symbolic_extents_give_the_bits_of_static_ones(name: str) -> None:
-    """The order of a fold depends on the length alone, not on when it is known (design, section 3)."""
+    """The order of a fold depends on the length alone, not on when it is known (requirement L1-05)."""
     for shape in ((4, 1), (3, 50), (2, 200)):
         x = draw(DType.FLOAT32, shape, positive=True)
         for axis in (0, 1):
@@ -83,7 +83,7 @@ def test_symbolic_extents_give_the_bits_of_static_ones(name: str) -> None:
 
 
 def test_axes_of_extent_one_do_not_change_the_order_of_a_fold() -> None:
-    """A specialised extent of 1 gives the bits of the generic code (design, section 3)."""
+    """A specialised extent of 1 gives the bits of the generic code (requirement L1-05)."""
     symbolic = {(0, axis): f"d{axis}" for axis in range(3)}
     for shape in ((37, 1, 5), (1, 37, 5), (37, 5, 1), (37, 1, 1), (1, 1, 37)):
         x = draw(DType.FLOAT32, shape)
