@@ -26,7 +26,7 @@ from plumbline.contracts.tensors import DType, TensorType
 
 __all__ = ["DEFAULT_BOUNDS", "build_encoder", "import_encoder"]
 
-DEFAULT_BOUNDS = {"tokens": 2048, "rows": 64}
+DEFAULT_BOUNDS = {"tokens": 1024, "rows": 64}
 """Bounds of the packed token axis and of the rows of one run."""
 MAX_BOUND = 2**24
 
