@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,10 @@ def test_a_compiled_folder_can_be_copied_away_and_run(
     plumb.document("compile", str(model_file), *BATCH, "--out", "little.plumb")
     again = plumb.document("compile", str(model_file), *BATCH, "--out", "little.plumb", code=4)
     assert again["error"]["code"] == "resource.output_file"
+    planned = plumb.document("plan", "little.plumb")
+    assert planned["digest"] == plumb.document("plan", str(model_file), *BATCH)["digest"]
+    error = plumb.document("trace", "little.plumb", code=3)["error"]
+    assert error["code"] == "validation.model_file_needed"
     document = plumb.document("run", "little.plumb", "--input", "x=x.npy", "--output-dir", "out")
     assert document["generated_inputs"] == []
     np.testing.assert_allclose(np.load(plumb.folder / "out" / "y.npy"), expected(x, model_file), rtol=1e-5)
@@ -269,6 +274,18 @@ def test_a_file_that_is_no_model_is_refused_by_name_without_a_traceback(
 def test_another_digest_than_the_expected_one_is_refused(plumb: Plumb, model_file: Path) -> None:
     error = plumb.document("compile", str(model_file), *BATCH, "--digest", "0" * 64, code=3)["error"]
     assert error["class"] == "artifact"
+
+
+def test_a_target_of_another_architecture_is_refused_before_code_is_made(
+    plumb: Plumb, model_file: Path
+) -> None:
+    foreign = "avx2" if platform.machine().lower() in ("arm64", "aarch64") else "neon"
+    error = plumb.document("compile", str(model_file), *BATCH, "--target", foreign, code=5)["error"]
+    assert error["code"] == "backend.target_unsupported"
+    assert (
+        plumb.document("compile", str(model_file), "--target", "abacus", code=3)["error"]["class"]
+        == "validation"
+    )
 
 
 def test_no_words_show_the_overview_and_are_a_usage_error(plumb: Plumb) -> None:

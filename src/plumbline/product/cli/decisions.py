@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from plumbline.compiler.build import plan_graph
@@ -11,12 +12,25 @@ from plumbline.compiler.passes.report import PassReport
 from plumbline.compiler.planning.alias import Decision, InPlace, PlacedIn
 from plumbline.compiler.planning.program import ProgramPlan
 from plumbline.config.settings import read_settings
+from plumbline.errors import ValidationError
 from plumbline.product.cli.answer import table
 from plumbline.product.compose import LoadOptions, build_options, read_graph
 
-__all__ = ["PlannedModel", "decide", "decisions_text", "plan_model"]
+__all__ = ["ModelFileNeeded", "PlannedModel", "decide", "decisions_text", "is_compiled", "plan_model"]
 
 SHOWN_STEPS = 400
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelFileNeeded(ValidationError):
+    """What was asked for is decided from the model file; a compiled folder no longer holds it."""
+
+    code = "validation.model_file_needed"
+    owner = "product"
+    template = "{source!r} is compiled; give the model file for {wanted}"
+
+    source: str
+    wanted: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +47,19 @@ def plan_model(source: str, options: LoadOptions) -> PlannedModel:
     """Import, rewrite and plan.
 
     Raises:
+        ModelFileNeeded: `source` is a compiled folder.
         PlumblineError: as `plumbline.load`, the memory budget included.
     """
+    if is_compiled(source):
+        raise ModelFileNeeded(source=Path(source).name, wanted="its plan and decisions in detail")
     graph = read_graph(source, options)
     _, passes, plan = plan_graph(graph, build_options(options, read_settings()))
     return PlannedModel(graph_digest=graph.digest, nodes_read=len(graph.nodes), passes=passes, plan=plan)
+
+
+def is_compiled(source: str) -> bool:
+    """Whether this is a compiled folder."""
+    return (Path(source) / "manifest.json").is_file()
 
 
 def decide(source: str, options: LoadOptions) -> dict[str, Any]:

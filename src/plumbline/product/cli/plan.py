@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import Any
 
 from plumbline.product.cli.answer import Answer, table, write_text
@@ -19,8 +20,10 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> Answer:
     """Plan; refuses a plan above `--memory-budget`."""
     from plumbline.compiler.planning.picture import plan_document, render_svg
-    from plumbline.product.cli.decisions import plan_model
+    from plumbline.product.cli.decisions import is_compiled, plan_model
 
+    if is_compiled(arguments.model) and arguments.svg is None:
+        return _plan_of_compiled(arguments)
     options = load_options(arguments)
     decided = plan_model(arguments.model, options)
     plan, program = decided.plan.allocation, decided.plan.program
@@ -36,6 +39,29 @@ def execute(arguments: Namespace) -> Answer:
     if arguments.svg is not None:
         write_text(arguments.svg, render_svg(plan, title=f"Memory plan of {program.name}", steps=steps))
     return Answer(document=document, text=_text(document))
+
+
+def _plan_of_compiled(arguments: Namespace) -> Answer:
+    """The bytes that a compiled folder promises; where each tensor lies is not kept in it."""
+    from plumbline.execution.artifact import read_manifest
+
+    manifest = read_manifest(Path(arguments.model))
+    plan = manifest.plan
+    document = {
+        "name": manifest.name,
+        "graph_digest": manifest.digest,
+        "digest": plan.digest,
+        "weights_bytes": plan.weights_bytes,
+        "state_bytes": plan.state_bytes,
+        "peak_bytes": plan.peak_bytes,
+        "lower_bound_bytes": plan.lower_bound_bytes,
+        "contexts": arguments.contexts,
+        "total_bytes": plan.total_bytes(arguments.contexts),
+    }
+    rows = [
+        [name.removesuffix("_bytes"), value] for name, value in document.items() if name.endswith("_bytes")
+    ]
+    return Answer(document=document, text=table(rows, [manifest.name, "bytes"]))
 
 
 def _text(document: dict[str, Any]) -> str:
