@@ -20,6 +20,7 @@ from plumbline.compiler.lowering.link import find_linker, link_shared
 from plumbline.compiler.passes.pipeline import PassReport, run_passes
 from plumbline.compiler.planning.program import ProgramPlan, plan_program
 from plumbline.compiler.planning.program_text import format_program
+from plumbline.compiler.planning.segments import SegmentPlan
 from plumbline.compiler.planning.weights import constant_bytes
 from plumbline.contracts.dims import upper_bound
 from plumbline.contracts.program import Operand
@@ -117,9 +118,22 @@ def plan_graph(
         MemoryBudgetError: the plan needs more than `options.memory_budget`.
     """
     optimised, report = run_passes(graph, options.target)
-    plan = plan_program(optimised, options.target, options.threads)
+    plan = plan_program(optimised, options.target, options.threads, options.max_segment_ns)
+    _note_segments(plan.segments, report)
     plan.verify_budget(options.memory_budget, options.contexts)
     return optimised, report, plan
+
+
+def _note_segments(segments: SegmentPlan, report: PassReport) -> None:
+    if segments.limit_ns is None:
+        return
+    limit = f"at most {segments.limit_ns} ns wanted"
+    longest = max(segments.estimated_ns)
+    detail = f"{len(segments.starts)} segments, the longest estimated at {longest} ns; {limit}"
+    report.note("plan_segments", "partitioned", "program", detail)
+    for step, estimated_ns in segments.oversized:
+        detail = f"one step cannot be cut: estimated at {estimated_ns} ns; {limit}"
+        report.note("plan_segments", "refused", step, detail)
 
 
 def compile_graph(
@@ -208,6 +222,8 @@ def _manifest(
         outputs=tuple(_binding(n, o, bounds) for n, o in program.outputs.items()),
         states=tuple(_binding(n, o, bounds) for n, o in program.states.items()),
         segments=lowered.segments,
+        segment_ns=plan.segments.estimated_ns,
+        segment_after=plan.segments.after,
         step_names=tuple(s.name for s in program.steps),
         step_operations=tuple(s.operation for s in program.steps),
         plan=PlanSummary(

@@ -22,6 +22,7 @@ from plumbline.compiler.importers.digest import digest_bytes, digest_file
 from plumbline.compiler.lowering.executable import lower_program
 from plumbline.compiler.lowering.link import find_linker, link_shared
 from plumbline.compiler.planning.program_text import ProgramRefused, parse_program
+from plumbline.compiler.planning.segments import order_segments
 from plumbline.compiler.verify_program import DAMAGE, verify_program
 from plumbline.contracts.dims import upper_bound
 from plumbline.contracts.program import Operand, PlannedProgram
@@ -256,9 +257,10 @@ def _fill(
     if weights and digest_file(staging / "weights.bin") != weights:
         raise ArtifactInconsistent(artifact=folder.name, reason="its weights changed while they were copied")
     shutil.copyfile(folder / "program.json", staging / "program.json")
+    segments = order_segments(program, target)
     made = replace(
         manifest, target=target.name, architecture=system.architecture, system=system.name,
         compiler=lowered.compiler, threads=lowered.threads, claim_words=lowered.phases,
-        segments=lowered.segments,
+        segments=lowered.segments, segment_ns=segments.estimated_ns, segment_after=segments.after,
     )  # fmt: skip
     write_manifest(staging, made)

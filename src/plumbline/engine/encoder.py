@@ -70,6 +70,7 @@ class TextEncoder(Model):
         contexts: arenas to make now.
         folder: of the executable.
         on_close: called once, when the model is closed.
+        streams: streams that the segments of one context may use.
         text: how texts become tokens.
     """
 
@@ -82,10 +83,11 @@ class TextEncoder(Model):
         contexts: int = 1,
         folder: Path | None = None,
         on_close: Callable[[], None] = lambda: None,
+        streams: int = 1,
         *,
         text: TextSettings,
     ) -> None:
-        super().__init__(manifest, weights, library, device, contexts, folder, on_close)
+        super().__init__(manifest, weights, library, device, contexts, folder, on_close, streams)
         self.text = text
         self._tokenizer = TextTokenizer(text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from plumbline.errors import ValidationError
 from plumbline.execution.artifact import Binding, Manifest, PlanSummary
 from plumbline.execution.code import CodeLibrary, lane_code
 from plumbline.execution.context import ExecutionContext
+from plumbline.execution.segments import SegmentedRun, segment_nodes
 from plumbline.hardware.cpu import CpuDevice
 from plumbline.hardware.host.mappings import map_anonymous
 
@@ -72,6 +73,7 @@ class Model:
         device: where streams are opened.
         contexts: arenas to make now.
         on_close: called once, when the model is closed.
+        streams: streams that the segments of one context may use; each has the threads of the manifest.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Model:
         contexts: int = 1,
         folder: Path | None = None,
         on_close: Callable[[], None] = lambda: None,
+        streams: int = 1,
     ) -> None:
         self.manifest, self.folder = manifest, folder
         self._weights, self._library, self._device, self._on_close = weights, library, device, on_close
@@ -91,6 +94,7 @@ class Model:
         self._entries = tuple(library.address(plain) for plain, _ in manifest.segments)
         self._traced_entries = tuple(library.address(traced) for _, traced in manifest.segments)
         self._lane_code = lane_code(library)
+        self._nodes = segment_nodes(manifest, streams)
         self._lock = threading.Lock()
         self._opened: list[ExecutionContext] = []
         self._closed = False
@@ -187,20 +191,26 @@ class Model:
             return {name: view.copy() for name, view in context.outputs.items()}, records
 
     def context(self) -> ExecutionContext:
-        """A context of the caller's own: an arena with bound inputs and outputs, and a stream."""
+        """A context of the caller's own: an arena with bound inputs and outputs, and its streams."""
         self._verify_open()
         threads = self.manifest.threads
-        with self._lock:
+        with self._lock, ExitStack() as opened:
             label = f"{self.name}/{len(self._opened)}-{id(self):x}"
-            stream = self._device.open_stream(label, threads=threads, lane_code=self._lane_code)
-
-            def close(context: ExecutionContext) -> None:
-                stream.close()
-
+            streams = [
+                opened.enter_context(
+                    self._device.open_stream(f"{label}-s{index}", threads=threads, lane_code=self._lane_code)
+                )
+                for index in range(len({node.stream for node in self._nodes}) or 1)
+            ]
+            owned = ExitStack()
             context = ExecutionContext(
-                self.manifest, self._entries, stream, self._weights.ctypes.data if self._weights.size else 0,
-                self._state.ctypes.data, close,
+                self.manifest, self._entries, streams[0], self._weights.ctypes.data if self._weights.size else 0,
+                self._state.ctypes.data, lambda _context: owned.close(),
             )  # fmt: skip
+            if len(streams) > 1:
+                run = opened.enter_context(SegmentedRun(self._device, self._nodes, context.launches, streams))
+                context.run_through(run.run)
+            owned.push(opened.pop_all())
             self._opened.append(context)
         return context
 

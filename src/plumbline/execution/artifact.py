@@ -32,7 +32,7 @@ __all__ = [
     "write_manifest",
 ]
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 MAX_MANIFEST_BYTES = 64 << 20
 
 
@@ -108,6 +108,10 @@ class Manifest:
     step_operations: tuple[str, ...]
     plan: PlanSummary
     build_seconds: float = 0.0
+    segment_ns: tuple[int, ...] = ()
+    """Estimated cost of each segment on one core."""
+    segment_after: tuple[tuple[tuple[int, str], ...], ...] = ()
+    """For each segment, the segments that must be done before it, and the tensor because of which."""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -155,6 +159,8 @@ def _encode(manifest: Manifest) -> dict[str, Any]:
         "outputs": [_encode_binding(b) for b in manifest.outputs],
         "states": [_encode_binding(b) for b in manifest.states],
         "segments": [list(s) for s in manifest.segments],
+        "segment_ns": list(manifest.segment_ns),
+        "segment_after": [[list(pair) for pair in after] for after in manifest.segment_after],
         "step_names": list(manifest.step_names),
         "step_operations": list(manifest.step_operations),
         "plan": {
@@ -182,6 +188,10 @@ def _decode(document: Mapping[str, Any]) -> Manifest:
         outputs=tuple(_decode_binding(b) for b in document["outputs"]),
         states=tuple(_decode_binding(b) for b in document["states"]),
         segments=tuple((str(a), str(b)) for a, b in document["segments"]),
+        segment_ns=tuple(int(n) for n in document["segment_ns"]),
+        segment_after=tuple(
+            tuple((int(index), str(why)) for index, why in after) for after in document["segment_after"]
+        ),
         step_names=tuple(document["step_names"]), step_operations=tuple(document["step_operations"]),
         plan=PlanSummary(**document["plan"]),
     )  # fmt: skip

@@ -86,10 +86,13 @@ class ExecutionContext:
         self._block[_ARENA] = self._arena.ctypes.data
         self._block[_WEIGHTS], self._block[_STATE] = weights, state
         self._launches = tuple(
-            NativeLaunch(entry=entry, context=self._block.ctypes.data, label=f"{manifest.name}/{index}")
+            NativeLaunch(
+                entry=entry, context=self._block.ctypes.data, label=f"{manifest.name}/{index}",
+                cost_ns=manifest.segment_ns[index] if manifest.segment_ns else 0,
+            )
             for index, entry in enumerate(entries)
         )
-        self._runs = tuple(stream.bind(launch) for launch in self._launches)
+        self._runs: tuple[Callable[[], None], ...] = tuple(stream.bind(launch) for launch in self._launches)
         self._order = tuple(manifest.symbols)
         self._closed = False
         self._symbols: dict[str, int] = {}
@@ -138,6 +141,15 @@ class ExecutionContext:
             raise ContextClosed(model=self._manifest.name)
         for run in self._runs:
             run()
+
+    @property
+    def launches(self) -> tuple[NativeLaunch, ...]:
+        """The native work of each segment over this context, in program order."""
+        return self._launches
+
+    def run_through(self, run: Callable[[], None]) -> None:
+        """From now on let `run` launch the segments, on whatever streams; it returns when all are done."""
+        self._runs = (run,)
 
     def run_traced(self, entries: Sequence[int], capacity: int) -> np.ndarray:
         """Run once through the traced entries, which write down every call of a step function.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plumbline.compiler.graph.constant import Constant
 from plumbline.compiler.graph.graph import ExecutionGraph, OperatorNode, TensorID
@@ -20,6 +20,7 @@ from plumbline.compiler.planning.alias import (
 from plumbline.compiler.planning.lifetimes import LifetimeAnalyser, StepAccess, align_up, workspace_buffers
 from plumbline.compiler.planning.memory import AllocationPlan, MemoryPlanner, verify_budget
 from plumbline.compiler.planning.order import OrderNode, plan_order
+from plumbline.compiler.planning.segments import SegmentPlan, plan_segments
 from plumbline.compiler.planning.weights import WeightsPlan, constant_bytes, plan_weights
 from plumbline.contracts.dims import upper_bound
 from plumbline.contracts.program import Operand, PlannedProgram, PlannedStep, Space, StepSignature
@@ -46,6 +47,7 @@ class ProgramPlan:
     constants: Mapping[TensorID, Constant]
     steps: tuple[StepAccess, ...]
     order_strategy: str
+    segments: SegmentPlan
 
     def verify_budget(self, budget_bytes: int | None, contexts: int = 1) -> None:
         """Refuse a plan that needs more memory than allowed, before any weight is read.
@@ -60,15 +62,19 @@ class ProgramPlan:
             )  # fmt: skip
 
 
-def plan_program(graph: ExecutionGraph, target: TargetDescription, threads: int) -> ProgramPlan:
-    """Fix the order and every address.
+def plan_program(
+    graph: ExecutionGraph, target: TargetDescription, threads: int, max_segment_ns: int | None = None
+) -> ProgramPlan:
+    """Fix the order, every address, and where the program is cut into segments.
 
     Args:
         graph: verified graph whose outputs are all written by an operator of their own.
         target: decides workspace only.
         threads: threads that a context is planned for (each has its own workspace).
+        max_segment_ns: longest segment wanted, or None for one segment.
 
     Raises:
+        SegmentLimitRefused: `max_segment_ns` is not positive.
         ValidationError: a leaf from the kernel of an operator that the target does not support.
     """
     views: dict[str, str] = {}
@@ -114,9 +120,11 @@ def plan_program(graph: ExecutionGraph, target: TargetDescription, threads: int)
         arena_bytes=allocation.peak_bytes,
         threads=threads,
     )
+    segments = plan_segments(program, target, max_segment_ns)
     return ProgramPlan(
-        program=program, allocation=allocation, assignment=assignment, weights=weights,
-        constants=graph.constants, steps=tuple(accesses), order_strategy=strategy,
+        program=replace(program, segments=segments.starts), allocation=allocation, assignment=assignment,
+        weights=weights, constants=graph.constants, steps=tuple(accesses), order_strategy=strategy,
+        segments=segments,
     )  # fmt: skip
 
 

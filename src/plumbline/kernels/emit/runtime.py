@@ -296,10 +296,9 @@ _LAUNCH = """
 define void @plumb_launch(ptr %lane, ptr %entry_point, ptr %context) #0 {
 entry:
   %epoch_slot = getelementptr i64, ptr %context, i64 3
-  %before = load i64, ptr %epoch_slot, align 8
+  %before = atomicrmw add ptr %epoch_slot, i64 1 monotonic
   %next = add i64 %before, 1
   %epoch = and i64 %next, 4294967295
-  store i64 %epoch, ptr %epoch_slot, align 8
   %threads = load i64, ptr %lane, align 8
   %alone = icmp sle i64 %threads, 1
   br i1 %alone, label %run, label %publish
