@@ -181,20 +181,20 @@ def softplus(b: FunctionBuilder, x: Value) -> Value:
 ERF_LIMIT = 3.925
 """Beyond this the error function is 1 to float32 precision."""
 ERF_NUMERATOR = (
-    2.045960912994138e-06, 0.000284829044102812, 0.0037722574032238113, 0.05276833197267652, 0.19058797685771572,
-    1.1283791458242312,
+    2.045960912994138e-06, 0.000284829044102812, 0.0037722574032238113, 0.05276833197267652,
+    0.19058797685771572, 1.1283791458242312,
 )  # fmt: skip
 ERF_DENOMINATOR = (
-    3.804634384493161e-05, 0.0011637728970227334, 0.014982604761156919, 0.11418015218731721, 0.5022369287659992,
-    1.0,
+    3.804634384493161e-05, 0.0011637728970227334, 0.014982604761156919, 0.11418015218731721,
+    0.5022369287659992, 1.0,
 )  # fmt: skip
 
 
 def erf(b: FunctionBuilder, x: Value) -> Value:
     """Error function, relative float32 error under 4e-7: x P(x^2) / Q(x^2) with both of degree 5.
 
-    The coefficients are a fit of our own: linearised rational least squares, reweighted towards the largest relative
-    error on (0, 3.925].
+    The coefficients are a fit of our own: linearised rational least squares, reweighted towards the largest
+    relative error on (0, 3.925].
     """
     if x.dtype is DType.FLOAT64:
         return library(b, "erf", x)
