@@ -187,6 +187,17 @@ def test_top_k_agrees_with_a_stable_sort(largest: bool) -> None:
     verify_operation(get_operation("top_k"), [hostile()], attributes, symbolic=SYMBOLIC)
 
 
+@pytest.mark.parametrize("k", [1, 3, 33, 200])
+def test_top_k_among_equals_keeps_their_order(k: int) -> None:
+    """Vectors of a row without a better element are skipped; that must not lose a tie."""
+    rng = np.random.default_rng(k)
+    x = rng.integers(0, 9, (20, 211)).astype(np.float32)
+    x[rng.random(x.shape) < 0.01] = np.nan
+    for largest in (False, True):
+        for values in (x, x.astype(np.float16), np.nan_to_num(x).astype(np.int64), x[:, ::-1] * -1):
+            verify_operation(get_operation("top_k"), [values], {"k": k, "largest": largest})
+
+
 @pytest.mark.skipif(host_target().architecture != "x86_64", reason="needs AVX2")
 def test_narrower_target_agrees_with_numpy() -> None:
     x = draw(DType.FLOAT32, (3, 131))

@@ -15,7 +15,9 @@ from plumbline.contracts.program import StepSignature
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import KernelCall, Work
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Pointer, Value
+from plumbline.kernels.emit.math import any_lane
 from plumbline.kernels.emit.target import TargetDescription
+from plumbline.kernels.emit.tensor import TensorRef
 from plumbline.kernels.pointwise.expression import compute_dtype
 from plumbline.kernels.reduction.axes import normal_axis, split_at
 
@@ -87,8 +89,13 @@ class TopKKernel:
                 heap.put(i, source.load_flat(i * inner + start), b.index(i))
             with b.range(0, size / 2) as i:
                 _sift_down(heap, size / 2 - 1 - i, size)
-            with b.range(size, extent) as i:
-                _offer(heap, source.load_flat(i * inner + start), b.index(i), size)
+            with b.when(b.compare("gt", size, 0)):
+                if line.is_row:
+                    lanes = call.target.vector_bytes // max(source.dtype.size_bytes, 4)
+                    _offer_row(heap, source, start, (size, b.index(extent)), lanes)
+                else:
+                    with b.range(size, extent) as i:
+                        _offer(heap, source.load_flat(i * inner + start), b.index(i), size)
             with b.range(1, size) as i:
                 _retire_root(heap, size - i)
             zero = b.cast(b.const(DType.INT8, 0), values.dtype)
@@ -99,9 +106,30 @@ class TopKKernel:
 def _offer(heap: _Heap, value: Value, place: Value, size: Value) -> None:
     """Let a later element take the root's place where the root is worse."""
     b = heap.builder
-    with b.when(b.compare("gt", size, 0)), b.when(heap.worse(heap.value(0), heap.place(0), value, place)):
+    with b.when(heap.worse(heap.value(0), heap.place(0), value, place)):
         heap.put(0, value, place)
         _sift_down(heap, b.index(0), size)
+
+
+def _offer_row(heap: _Heap, source: TensorRef, start: Index, bounds: tuple[Value, Value], lanes: int) -> None:
+    """Offer the elements of a contiguous row after the first `size`, skipping vectors without a better one.
+
+    A later element that equals the root is worse than it, so only greater ranks count.
+    """
+    b = heap.builder
+    size, extent = bounds
+
+    def body(j: Index, width: int) -> None:
+        i = size + j
+        if width == 1:
+            _offer(heap, source.load_flat(start + i), i, size)
+            return
+        ranks = _rank(b, source.load_flat(start + i, lanes=width), heap.largest)
+        better = b.compare("gt", ranks, _rank(b, heap.value(0), heap.largest))
+        with b.when(any_lane(b, better)), b.range(0, width) as lane:
+            _offer(heap, source.load_flat(start + (i + lane)), i + lane, size)
+
+    b.vectorize(extent - size, lanes, body)
 
 
 def _retire_root(heap: _Heap, end: Value) -> None:
