@@ -9,11 +9,20 @@ import plumbline
 from plumbline.product.demo.model_folder import DemoModelMissing, find_demo_model
 
 PAIRS = (
-    ("A man is eating food.", "A man is eating a piece of bread.", 0.7553),
-    ("A man is eating food.", "A cheetah is running behind its prey.", 0.1419),
-    ("A man is eating food.", "The girl is carrying a baby.", -0.1050),
+    ("The new movie is awesome", "The dog plays in the garden", 0.0543),
+    ("The new movie is awesome", "The new movie is so great", 0.8939),
+    ("The new movie is awesome", "A woman watches TV", -0.0502),
+    ("The cat sits outside", "The dog plays in the garden", 0.2838),
+    ("The cat sits outside", "The new movie is so great", -0.0029),
+    ("The cat sits outside", "A woman watches TV", 0.1310),
+    ("A man is playing guitar", "The dog plays in the garden", 0.2277),
+    ("A man is playing guitar", "The new movie is so great", -0.0136),
+    ("A man is playing guitar", "A woman watches TV", -0.0327),
+    ("The weather is lovely today.", "It's so sunny outside!", 0.6660),
+    ("The weather is lovely today.", "He drove to the stadium.", 0.1046),
+    ("It's so sunny outside!", "He drove to the stadium.", 0.1411),
 )
-"""Published example sentences; their cosines are a regression check to four digits, not an oracle."""
+"""Cosines that the documentation of sentence-transformers prints for this model, to four digits."""
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +40,9 @@ def model(folder):
 
 
 @pytest.mark.parametrize(("left", "right", "cosine"), PAIRS)
-def test_related_sentences_are_near_and_unrelated_ones_are_not(left, right, cosine, model) -> None:
+def test_cosines_are_those_that_sentence_transformers_publishes(left, right, cosine, model) -> None:
     a, b = model.encode([left, right])
-    assert float(a @ b) == pytest.approx(cosine, abs=2e-4)
+    assert float(a @ b) == pytest.approx(cosine, abs=6e-5)
 
 
 def test_bits_are_equal_alone_in_a_batch_and_on_more_threads(model, folder) -> None:

@@ -25,10 +25,10 @@ from plumbline.product.demo.search import SearchIndex
 __all__ = ["QUESTIONS", "DemoReport", "run_demo"]
 
 QUESTIONS = (
-    "How do I remove a whole folder with everything in it?",
-    "compare two sequences and show the differences",
-    "wait until several threads have reached the same point",
-    "round a number down to the nearest integer",
+    "How do I delete a directory together with all files in it?",
+    "make several threads wait for each other",
+    "how can I find out how long my code takes",
+    "split a command line into words like a shell",
 )
 MAX_THREADS = 4
 QUERY_RUNS = 20
