@@ -26,7 +26,7 @@ def verify(report: SuiteReport, part: str) -> None:
 
 @pytest.mark.parametrize(("part", "pattern"), [("node a-l", "^test_[a-l]"), ("node m-z", "^test_[m-z]")])
 def test_dense_node_cases_are_right_or_refused_by_name(part: str, pattern: str) -> None:
-    """L2-09, L2-10: none wrong, none crashed; each half of the alphabet can run beside the other."""
+    """L2-02, L2-10: none wrong, none crashed; each half of the alphabet can run beside the other."""
     verify(run_onnx_suite(["node"], [pattern], jobs=min(2, os.cpu_count() or 1)), part)
 
 

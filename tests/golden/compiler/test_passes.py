@@ -1,4 +1,4 @@
-"""Each pass by example: graph text in, graph text out (L2-16).
+"""Each pass by example: graph text in, graph text out (L2-04).
 
 After a wanted change, `PYTHONPATH=src python tests/golden/compiler/test_passes.py` writes the new texts; read
 the difference before committing it.
@@ -65,7 +65,7 @@ def test_example_of_a_pass_is_changed_by_it_and_left_alone_the_second_time(name:
 
 @pytest.mark.parametrize("name", sorted(NAMED.keys() - {"assign_halos"}))
 def test_pass_says_what_it_did(name: str) -> None:
-    """L2-18: `--explain` lists these."""
+    """L2-05: `--explain` lists these."""
     _, report = rewritten(name)
     assert report.rewrites
     for rewrite in report.rewrites:

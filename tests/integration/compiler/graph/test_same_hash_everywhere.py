@@ -1,4 +1,4 @@
-"""One model has one hash and one order, whatever process or hash seed builds it (L2-13, P2)."""
+"""One model has one hash and one order, whatever process or hash seed builds it (L2-11, L2-15)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_external_weights_give_the_right_result(external: Path) -> None:
-    """L2-02: end to end, from a file beside the model."""
+    """L2-10: end to end, from a file beside the model."""
     with plumbline.load(external) as model:
         np.testing.assert_allclose(model.run({"x": X})["y"], np.maximum(X @ WEIGHTS, 0), rtol=1e-4, atol=1e-5)
 
@@ -71,7 +71,7 @@ def test_external_weights_give_the_right_result(external: Path) -> None:
 def test_budget_is_refused_before_any_weight_is_read(
     external: Path, tmp_path: Path, reads: list[str]
 ) -> None:
-    """P1, L2-22: the plan comes first. The control: a build that fits reads the weights."""
+    """L2-21: the plan comes first. The control: a build that fits reads the weights."""
     target = widest_target()
     with pytest.raises(MemoryBudgetError):
         compile_graph(import_onnx(external), BuildOptions(target=target, memory_budget=4096), tmp_path)
@@ -112,7 +112,7 @@ def test_changed_external_weights_give_another_graph(external: Path) -> None:
 
 
 def test_one_flipped_byte_is_refused_where_a_digest_is_expected(tmp_path: Path) -> None:
-    """L2-03: before anything is decoded."""
+    """X-48: before anything is decoded."""
     data = made().SerializeToString()
     digest = hashlib.sha256(data).hexdigest()
     path = tmp_path / "model.onnx"

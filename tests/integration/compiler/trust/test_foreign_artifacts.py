@@ -68,7 +68,7 @@ def expected() -> np.ndarray:
 
 
 def test_foreign_artifact_runs_from_code_made_here(artifact: Path, settings: CacheFolder) -> None:
-    """L2-29: the folder that runs lies in the user's cache and holds fresh code."""
+    """X-48: the folder that runs lies in the user's cache and holds fresh code."""
     with plumbline.load(artifact) as model:
         assert settings.cache_dir in (model.folder or Path()).parents
         np.testing.assert_array_equal(model.run({"x": X})["y"], expected())

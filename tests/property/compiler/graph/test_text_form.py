@@ -1,4 +1,4 @@
-"""The text form round-trips: same text, same hash, same results (L2-14)."""
+"""The text form round-trips: same text, same hash, same results (L2-03)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No pass changes what a graph computes, and native code computes the same (L2-16, L2-17)."""
+"""No pass changes what a graph computes, and native code computes the same (L2-04)."""
 
 from __future__ import annotations
 

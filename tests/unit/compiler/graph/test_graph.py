@@ -27,7 +27,7 @@ def diamond(order: tuple[int, ...] = (0, 1)) -> ExecutionGraph:
 
 
 def test_graph_and_its_parts_cannot_be_changed() -> None:
-    """L2-11: frozen objects, read-only mappings, tuples."""
+    """L2-11, L2-12: frozen objects, read-only mappings, tuples."""
     graph = diamond()
     with pytest.raises(dataclasses.FrozenInstanceError):
         graph.name = "other"  # type: ignore[misc]
@@ -65,7 +65,7 @@ def test_order_puts_producers_first_and_names_their_neighbours() -> None:
 
 
 def test_order_of_insertion_changes_neither_order_nor_hash() -> None:
-    """L2-13: ties are broken by name."""
+    """L2-15: ties are broken by name."""
     one, other = diamond((0, 1)), diamond((1, 0))
     assert [n.name for n in one.nodes] == [n.name for n in other.nodes]
     assert one.digest == other.digest

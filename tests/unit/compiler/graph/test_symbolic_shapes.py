@@ -1,4 +1,4 @@
-"""Shape arithmetic is done at build: idioms that exporters write become dimensions (L2-04, L2-05)."""
+"""Shape arithmetic is done at build: idioms that exporters write become dimensions."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_division_by_zero_is_not_computed_at_build(builder: GraphBuilder) -> Non
 
 
 def test_dimension_used_as_data_is_written_by_an_operator(builder: GraphBuilder) -> None:
-    """L2-05: a model may return its own shape."""
+    """A model may return its own shape."""
     builder.input("x", TensorType(DType.FLOAT32, (BATCH, TOKENS)))
     builder.output("shape", builder.symbolic([BATCH, TOKENS]))
     (node,) = builder.build().nodes

@@ -1,4 +1,4 @@
-"""Each rule of the verifier refuses a graph that breaks it, by place and reason (L2-12)."""
+"""Each rule of the verifier refuses a graph that breaks it, by place and reason (L2-13)."""
 
 from __future__ import annotations
 

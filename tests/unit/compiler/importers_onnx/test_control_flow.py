@@ -1,4 +1,4 @@
-"""Control flow that is known at build is inlined or unrolled; the rest is refused by name (L2-06)."""
+"""Control flow that is known at build is inlined or unrolled; the rest is refused by name (L2-23)."""
 
 from __future__ import annotations
 

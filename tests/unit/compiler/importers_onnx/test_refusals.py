@@ -1,4 +1,4 @@
-"""What cannot be compiled is refused for good: node, operator, opset and what is needed (X-33)."""
+"""What cannot be compiled is refused for good: node, operator, opset and what is needed (L2-02, X-34)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ DYNAMIC = {
 
 @pytest.mark.parametrize("operator", DYNAMIC)
 def test_shape_that_depends_on_data_is_refused_by_node_operator_and_opset(operator: str) -> None:
-    """L2-06: the message says which value could be bound instead."""
+    """L2-23: the message says which value could be bound instead."""
     data, reason = DYNAMIC[operator]
     with pytest.raises(DataDependentShape, match=reason) as refused:
         import_onnx(data)
