@@ -24,7 +24,7 @@ def floats(*shape: int, dtype: str = "float32") -> np.ndarray:
 def heads(*, queries: int = 5, keys: int = 37, dtype: str = "float32") -> list[np.ndarray | None]:
     return [
         floats(2, 4, queries, 8, dtype=dtype), floats(2, 2, keys, 8, dtype=dtype),
-        floats(2, 2, keys, 19, dtype=dtype)
+        floats(2, 2, keys, 19 + 64 * (keys == 70), dtype=dtype)
     ]  # fmt: skip
 
 

@@ -24,6 +24,8 @@ __all__ = ["AttentionKernel"]
 
 BLOCK = 32
 """Keys of a block."""
+VECTORS = 4
+"""Vectors of value columns that are summed side by side."""
 NONE = float("-inf")
 
 
@@ -161,8 +163,11 @@ class _Rows:
         """Scores of a block into the workspace, masked keys and those past the end as minus infinity."""
         b = self.b
         low, high = open_keys
-        with b.range(0, BLOCK) as j:
-            b.store(b.const(self.dtype, NONE), self.weights, j)
+        b.vectorize(
+            BLOCK,
+            min(self.lanes, BLOCK),
+            lambda j, lanes: b.store(b.const(self.dtype, NONE, lanes), self.weights, j),
+        )
         with b.range(0, count) as j:
             raw = self._dot(base + j * self.k.row_stride) * self.shape.scale
             self._report("raw", unit, start + j, raw)
@@ -238,20 +243,39 @@ class _Rows:
         return [now, b.fma(total, shrink, added)]
 
     def _add_values(self, base: Index, count: Value, shrink: Value) -> None:
+        """Shrink the sums and add weighted values, several vectors of columns at a time."""
+        size, wide = self.shape.value_size, VECTORS * self.lanes
+        whole = size // wide * wide
+        if whole:
+            with self.b.range(0, whole, wide) as i:
+                self._add_columns(
+                    base, count, shrink, [i + v * self.lanes for v in range(VECTORS)], self.lanes
+                )
+        self.b.vectorize(
+            size - whole,
+            self.lanes,
+            lambda i, lanes: self._add_columns(base, count, shrink, [i + whole], lanes),
+        )
+
+    def _add_columns(
+        self, base: Index, count: Value, shrink: Value, columns: Sequence[Index], lanes: int
+    ) -> None:
         b = self.b
 
-        def columns(i: Index, lanes: int) -> None:
-            def key(j: Index, carried: list[Value]) -> Sequence[Value]:
-                weight = b.splat(b.load(self.weights, self.dtype, j), lanes)
-                place = base + j * self.v.row_stride + i
-                value = b.cast(self.v.tensor.load_flat(place, lanes=lanes), self.dtype)
-                unused = b.compare("eq", weight, 0.0)
-                return [b.select(unused, carried[0], b.fma(weight, value, carried[0]))]
+        def key(j: Index, carried: list[Value]) -> Sequence[Value]:
+            number = b.load(self.weights, self.dtype, j)
+            unused = b.splat(b.compare("eq", number, 0.0), lanes)
+            weight, place = b.splat(number, lanes), base + j * self.v.row_stride
+            values = [self.v.tensor.load_flat(place + i, lanes=lanes) for i in columns]
+            return [
+                b.select(unused, total, b.fma(weight, b.cast(value, self.dtype), total))
+                for value, total in zip(values, carried, strict=True)
+            ]
 
-            old = b.load(self.sums, self.dtype, i, lanes=lanes) * b.splat(shrink, lanes)
-            b.store(b.reduce(0, count, [old], key)[0], self.sums, i)
-
-        b.vectorize(self.shape.value_size, self.lanes, columns)
+        factor = b.splat(shrink, lanes)
+        old = [b.load(self.sums, self.dtype, i, lanes=lanes) * factor for i in columns]
+        for i, total in zip(columns, b.reduce(0, count, old, key), strict=True):
+            b.store(total, self.sums, i)
 
     def _finish(self, start: Index, total: Value) -> None:
         b = self.b
