@@ -9,12 +9,14 @@ from plumbline.contracts.dims import Dim, ceildiv, mul, product
 from plumbline.contracts.tensors import Shape
 from plumbline.kernels.contract import AttributeRefused, KernelCall
 from plumbline.kernels.emit.ir import Index
+from plumbline.kernels.reduction.windows import Window, each_window
 
 __all__ = [
     "STRIP",
     "AxisRun",
     "Line",
     "for_each_line",
+    "for_each_strip",
     "merge_runs",
     "normal_axes",
     "normal_axis",
@@ -130,10 +132,31 @@ def for_each_line(
         with b.range(call.begin, call.end) as row:
             body(row * extent, 1, 1)
         return
+
+    def strip(start: Index, window: Window) -> None:
+        body(start + window.first, inner, window.lanes)
+
+    for_each_strip(call, line, lanes, False, strip)
+
+
+def for_each_strip(
+    call: KernelCall, line: Line, lanes: int, masks: bool, body: Callable[[Index, Window], None]
+) -> None:
+    """Emit a body for windows on the strips of neighbouring lines of this call.
+
+    Args:
+        call: the kernel call.
+        line: how the tensor lies around the axis; its lines are not contiguous.
+        lanes: neighbouring lines to take at once.
+        masks: whether the rest of a strip may be a partial vector.
+        body: gets the element offset of the strip's first line, and a window on the strip.
+    """
+    b = call.builder
+    extent, inner = call.dim(line.extent), call.dim(line.inner)
     strips = call.dim(ceildiv(line.inner, STRIP))
     with b.range(call.begin, call.end) as unit:
-        outer, strip = b.index(unit) / strips, b.index(unit) % strips
-        first = strip * STRIP
+        outer, place = b.index(unit) / strips, b.index(unit) % strips
+        first = place * STRIP
         start = outer * extent * inner + first
         count = b.minimum(b.index(inner) - first, STRIP)
-        b.vectorize(count, lanes, lambda j, width: body(start + j, inner, width))
+        each_window(b, count, lanes, masks, lambda window: body(start, window))

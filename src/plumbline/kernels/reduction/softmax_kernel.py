@@ -18,7 +18,7 @@ from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef
 from plumbline.kernels.pointwise.expression import compute_dtype
-from plumbline.kernels.reduction.axes import Line, for_each_line, normal_axis, split_at
+from plumbline.kernels.reduction.axes import Line, for_each_line, for_each_strip, normal_axis, split_at
 from plumbline.kernels.reduction.extreme_kernel import find_extreme, find_extreme_of_row
 from plumbline.kernels.reduction.rows import RowFold, fold_row
 from plumbline.kernels.reduction.windows import Window, each_window, has_masks
@@ -36,14 +36,6 @@ class _Pass:
     dtype: DType
     extent: Index
     masks: bool
-
-    def load(self, position: Index, lanes: int) -> Value:
-        """Input in compute type."""
-        return self.builder.cast(self.source.load_flat(position, lanes=lanes), self.dtype)
-
-    def store(self, value: Value, position: Index) -> None:
-        """Output in its element type."""
-        self.output.store_flat(self.builder.cast(value, self.output.dtype), position)
 
 
 class SoftmaxKernel:
@@ -68,9 +60,11 @@ class SoftmaxKernel:
         if line.is_row:
             for_each_line(call, line, 1, lambda start, stride, _: _row(frame, start, lanes, logarithm))
         else:
-            for_each_line(
-                call, line, lanes, lambda start, stride, width: _lines(frame, start, stride, width, logarithm)
-            )
+            stride = call.dim(line.inner)
+            for_each_strip(
+                call, line, lanes, frame.masks,
+                lambda start, window: _lines(frame, start, stride, window, logarithm),
+            )  # fmt: skip
 
 
 class HardmaxKernel:
@@ -161,26 +155,32 @@ def _row_maximum(frame: _Pass, start: Index, lanes: int) -> Value:
     return fold_row(larger, frame.extent, lambda w: b.cast(w.load(frame.source, start), frame.dtype))
 
 
-def _lines(frame: _Pass, start: Index, stride: Index, width: int, logarithm: bool) -> None:
-    b, count = frame.builder, frame.extent
+def _lines(frame: _Pass, start: Index, stride: Index, window: Window, logarithm: bool) -> None:
+    b, count, width = frame.builder, frame.extent, window.lanes
 
-    def place(i: Index) -> Index:
-        return i * stride + start
+    def load(i: Index) -> Value:
+        return b.cast(window.load(frame.source, i * stride + start), frame.dtype)
 
     lowest = b.const(frame.dtype, float("-inf"), width)
-    (top,) = b.reduce(
-        0, count, [lowest], lambda i, held: [math.at_least(b, held[0], frame.load(place(i), width))]
-    )
+    (top,) = b.reduce(0, count, [lowest], lambda i, held: [math.at_least(b, held[0], load(i))])
+    keeps = not logarithm and frame.output.dtype is frame.dtype
 
     def exponential(i: Index) -> Value:
-        return math.exp(b, frame.load(place(i), width) - top)
+        value = math.exp(b, load(i) - top)
+        if keeps:
+            window.store(frame.output, value, i * stride + start)
+        return value
 
     zero = b.const(frame.dtype, 0, width)
     (total,) = b.reduce(0, count, [zero], lambda i, held: [held[0] + exponential(i)])
     finish = _finisher(b, total, logarithm)
     with b.range(0, count) as i:
-        value = frame.load(place(i), width) - top if logarithm else exponential(i)
-        frame.store(finish(value), place(i))
+        place = i * stride + start
+        if keeps:
+            value = window.load(frame.output, place)
+        else:
+            value = load(i) - top if logarithm else math.exp(b, load(i) - top)
+        window.store(frame.output, finish(value), place)
 
 
 def _finisher(b: FunctionBuilder, total: Value, logarithm: bool) -> Callable[[Value], Value]:
