@@ -8,10 +8,12 @@ from argparse import ArgumentTypeError
 import pytest
 
 from plumbline import errors
-from plumbline.product.cli.answer import table, to_json
+from plumbline.product.cli import main
+from plumbline.product.cli.answer import OutputUnwritable, table, to_json
 from plumbline.product.cli.arguments import parse_assignment, parse_shape, parse_size
 from plumbline.product.cli.catalogue import COMMANDS, find_command
 from plumbline.product.cli.exit_codes import ExitCode, exit_code_of
+from plumbline.product.cli.progress import StageProgress
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,62 @@ def test_the_parts_of_the_conformance_suite_are_those_of_the_suite() -> None:
     from plumbline.testing import onnx_suite
 
     assert KINDS == onnx_suite.KINDS
+
+
+def raising(error: BaseException) -> object:
+    """A function that raises, in the place of a command."""
+
+    def execute(arguments: object) -> None:
+        raise error
+
+    return execute
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.ResourceError(), 4),
+        (errors.BackendError(), 5),
+        (errors.ArtifactError(), 3),
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 0),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else type(value).__name__,
+)
+def test_what_a_command_raises_becomes_its_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("plumbline.product.cli.cache_path.execute", raising(error))
+    assert main(["cache", "path"]) == code
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_defect_is_exit_code_70_with_a_traceback_and_one_last_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("plumbline.product.cli.cache_path.execute", raising(ZeroDivisionError("odd\nword")))
+    assert main(["cache", "path"]) == 70
+    written = capsys.readouterr().err
+    assert "Traceback" in written
+    assert written.splitlines()[-1] == "error[bug]: a defect of Plumbline: ZeroDivisionError: odd word"
+    assert main(["cache", "path", "--json"]) == 70
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "bug"
+
+
+def test_an_error_of_several_lines_is_one_line_for_people(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = OutputUnwritable(file="a\nb", reason="no\n\nroom")
+    monkeypatch.setattr("plumbline.product.cli.cache_path.execute", raising(error))
+    assert main(["cache", "path"]) == 4
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_stages_are_timed_and_the_same_stage_adds_up() -> None:
+    progress = StageProgress(quiet=True)
+    with progress:
+        progress.start("read")
+        progress.start("code")
+        progress.start("read")
+    assert progress.seconds.keys() == {"read", "code"}
+    assert all(seconds >= 0 for seconds in progress.seconds.values())
