@@ -1,0 +1,79 @@
+"""`max_segment_ns` and `streams` from a user's view."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import plumbline
+from plumbline.compiler.planning.segments import SegmentLimitRefused
+from plumbline.errors import ValidationError
+
+from .conftest import ROWS, WIDTH
+
+
+@pytest.fixture
+def onnx_bytes(tmp_path, monkeypatch) -> bytes:
+    """The two branches as a model file."""
+    onnx = pytest.importorskip("onnx")
+    monkeypatch.setenv("PLUMBLINE_CACHE_DIR", str(tmp_path / "cache"))
+    rng = np.random.default_rng(7)
+    nodes, weights, outputs = [], [], []
+    for branch in "ab":
+        tensor = "x"
+        for number, activation in enumerate(("Relu", "Tanh")):
+            weight, name = f"w{branch}{number}", f"{branch}{number}"
+            array = rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) / 7
+            weights.append(onnx.numpy_helper.from_array(array, weight))
+            nodes.append(onnx.helper.make_node("MatMul", [tensor, weight], [f"{name}_product"]))
+            nodes.append(onnx.helper.make_node(activation, [f"{name}_product"], [name]))
+            tensor = name
+            outputs.append(name)
+    nodes.append(onnx.helper.make_node("Add", ["a1", "b1"], ["y"]))
+    info = [onnx.helper.make_tensor_value_info(n, 1, [ROWS, WIDTH]) for n in ("x", *outputs, "y")]
+    graph = onnx.helper.make_graph(nodes, "two_branches", info[:1], info[1:], weights)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_limit_cuts_the_program_and_changes_no_bit(onnx_bytes, threads):
+    x = np.random.default_rng(1).standard_normal((ROWS, WIDTH)).astype(np.float32)
+    with plumbline.load(onnx_bytes, threads=threads) as whole:
+        expected = whole.run({"x": x})
+        total_ns = sum(whole.manifest.segment_ns)
+        assert len(whole.manifest.segments) == 1
+    for limit_ns in (1, total_ns // 2, total_ns, 10 * total_ns):
+        with plumbline.load(onnx_bytes, threads=threads, max_segment_ns=limit_ns) as model:
+            found = model.run({"x": x})
+            longest = max(model.manifest.segment_ns)
+            assert longest <= limit_ns or limit_ns == 1
+            assert (len(model.manifest.segments) == 1) == (limit_ns >= total_ns)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+
+
+def test_two_streams_give_the_same_bits_and_leave_no_handle(onnx_bytes):
+    x = np.random.default_rng(2).standard_normal((ROWS, WIDTH)).astype(np.float32)
+    with plumbline.load(onnx_bytes) as whole:
+        expected = whole.run({"x": x})
+    with plumbline.load(onnx_bytes, max_segment_ns=1, streams=2, contexts=2) as model:
+        registry = model._device.registry
+        opened = registry.live
+        for _ in range(20):
+            found = model.run({"x": x})
+            for name, array in expected.items():
+                np.testing.assert_array_equal(found[name], array)
+        assert {node.stream for node in model._nodes} == {"s0", "s1"}
+    assert registry.live < opened
+    assert registry.live_by_kind().get("event", 0) == 0
+
+
+def test_a_limit_of_no_time_is_refused(onnx_bytes):
+    with pytest.raises(SegmentLimitRefused, match="at least 1 ns"):
+        plumbline.load(onnx_bytes, max_segment_ns=0)
+
+
+def test_no_stream_is_refused(onnx_bytes):
+    with pytest.raises(ValidationError, match="streams are at least 1"):
+        plumbline.load(onnx_bytes, streams=0)
