@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from plumbline.engine.model import Model
+from plumbline.engine.model import InputRefused, Model
 from plumbline.engine.tokenization import TextRefused, TextSettings, TextTokenizer, TokenizedTexts
 from plumbline.execution.artifact import Manifest
 from plumbline.execution.code import CodeLibrary
@@ -139,6 +140,22 @@ class TextEncoder(Model):
         return Encoding(
             embeddings=embeddings, token_counts=lengths, truncated=tokenized.truncated, runs=runs
         )  # fmt: skip
+
+    def run(
+        self, inputs: Mapping[str, Any], *, out: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """`Model.run`; row offsets that are no rows of these tokens are refused.
+
+        Raises:
+            InputRefused: also where `row_offsets` do not ascend from 0 to the number of tokens.
+        """
+        ids, offsets = np.asarray(inputs.get("token_ids")), np.asarray(inputs.get("row_offsets"))
+        if ids.ndim == offsets.ndim == 1 and offsets.size and offsets.dtype.kind == "i":
+            ends = int(offsets[0]), int(offsets[-1])
+            if ends != (0, ids.size) or bool((np.diff(offsets) < 0).any()):
+                reason = f"they must ascend from 0 to the number of tokens, {ids.size}"
+                raise InputRefused(model=self.name, input="row_offsets", reason=reason)
+        return super().run(inputs, out=out)
 
     def inputs_of(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """The inputs of one run for rows of token ids."""

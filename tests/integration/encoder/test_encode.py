@@ -118,3 +118,61 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(tiny) -> None:
         pytest.raises(ArtifactError, match="it gives id 40, the model has 40"),
     ):
         model.encode(["big"])
+
+
+@pytest.mark.parametrize("offsets", [[0, 5, 3, 9], [1, 9], [0, 8], [0, 99], [-1, 9]])
+def test_offsets_that_are_no_rows_of_the_tokens_are_refused(offsets, encoder) -> None:
+    inputs = {"token_ids": np.zeros(9, np.int32), "row_offsets": np.array(offsets, np.int32)}
+    with pytest.raises(ValidationError, match="they must ascend from 0"):
+        encoder.run(inputs)
+
+
+def test_a_row_over_the_position_table_loses_its_end_whatever_the_arena_held(encoder) -> None:
+    ids = np.random.default_rng(0).integers(3, 40, 50).astype(np.int32)
+    cut = encoder.run({"token_ids": ids[:32], "row_offsets": np.array([0, 32], np.int32)})
+    for _ in range(2):
+        whole = encoder.run({"token_ids": ids, "row_offsets": np.array([0, 50], np.int32)})
+        np.testing.assert_array_equal(whole["embeddings"], cut["embeddings"])
+        encoder.encode(["w1 w2 w3 w4"] * 9)
+
+
+def test_texts_without_any_token_give_zeros(tiny) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tiny("bert").folder
+    tokenizer = Tokenizer(models.WordLevel({"a": 3, "<unk>": 0}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with plumbline.load(folder) as model:
+        found = model.encode(["", "a", ""])
+        np.testing.assert_array_equal(found[[0, 2]], np.zeros((2, 48), np.float32))
+        np.testing.assert_array_equal(model.encode([""]), np.zeros((1, 48), np.float32))
+        np.testing.assert_array_equal(found[1], model.encode(["a"])[0])
+
+
+def test_a_transformer_in_a_folder_of_its_own_is_found(tiny) -> None:
+    modules = [
+        {"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
+        {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    pooling = {"pooling_mode_cls_token": True}
+    files = {"modules.json": modules, "1_Pooling/config.json": pooling}
+    nested, flat = (
+        tiny("bert", files=files),
+        tiny("bert", name="flat", files={"1_Pooling/config.json": pooling}),
+    )
+    (nested.folder / "0_Transformer").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (nested.folder / name).rename(nested.folder / "0_Transformer" / name)
+    with plumbline.load(nested.folder) as model, plumbline.load(flat.folder) as other:
+        found, wanted = model.encode(TEXTS), other.encode(TEXTS)
+    np.testing.assert_allclose(found / np.linalg.norm(found, axis=1, keepdims=True), wanted, atol=1e-6)
+
+
+def test_threads_that_encode_at_the_same_time_get_their_own_vectors(tiny) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with plumbline.load(tiny("bert").folder, contexts=2) as model, ThreadPoolExecutor(4) as pool:
+        wanted = {text: model.encode([text]) for text in TEXTS}
+        for text, found in zip(TEXTS * 10, pool.map(lambda t: model.encode([t]), TEXTS * 10), strict=True):
+            np.testing.assert_array_equal(found, wanted[text])

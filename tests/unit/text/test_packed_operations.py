@@ -115,6 +115,29 @@ def test_pooling_gives_one_vector_for_each_row_and_zeros_for_an_empty_one(mode) 
     verify_operation(get_operation("packed_pool"), inputs, {"mode": mode}, symbolic=SYMBOLS)
 
 
+def test_pooling_leaves_out_tokens_past_the_limit_of_a_row() -> None:
+    inputs, attributes = [_normal(0, 11, 37), _offsets(9, 2)], {"mode": "mean", "max_row_tokens": 4}
+    verify_operation(get_operation("packed_pool"), inputs, attributes, symbolic=SYMBOLS)
+
+
+def test_text_operations_are_emitted_for_every_target() -> None:
+    """Issue 2, section 4: AVX-512, AVX2 and NEON."""
+    from plumbline.compiler.lowering.codegen import compile_object
+    from plumbline.compiler.lowering.step_function import emit_step_function
+    from plumbline.kernels.emit.ir import ModuleBuilder
+    from plumbline.kernels.emit.target import TARGETS
+    from plumbline.testing.kernels import signature_of
+
+    contract = get_operation("packed_attention")
+    inputs = [_normal(0, 9, 96), _offsets(4, 5)]
+    signature, symbols = signature_of(contract, inputs, {"heads": 1, "max_row_tokens": 64}, SYMBOLS)
+    for target in TARGETS.values():
+        module = ModuleBuilder()
+        assert contract.kernel is not None
+        emit_step_function(module, "step", signature, contract.kernel, target, tuple(symbols), internal=False)
+        assert len(compile_object(module.text(), target)) > 1000
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (2, 384), (1, 1), (0, 7), (33,)])
 def test_normalising_gives_vectors_of_length_one(shape) -> None:
     verify_operation(get_operation("l2_normalize"), [_normal(0, *shape)], {})

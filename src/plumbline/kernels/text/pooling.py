@@ -18,7 +18,7 @@ from plumbline.kernels.contract import (
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value, is_value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef
-from plumbline.kernels.text.rows import RowExtent, emit_row, require_offsets, rows_of
+from plumbline.kernels.text.rows import RowExtent, emit_row, integer_attribute, require_offsets, rows_of
 
 __all__ = [
     "POOLING_MODES",
@@ -33,7 +33,10 @@ TYPICAL_TOKENS = 32
 
 
 def infer_packed_pool(inference: Inference) -> tuple[TensorType, ...]:
-    """Shape rule: hidden `[T, D]`, offsets `[R + 1]` to `[R, D]`; mode `mean` or `cls` (first)."""
+    """Shape rule: hidden `[T, D]`, offsets `[R + 1]` to `[R, D]`; mode `mean` or `cls` (first).
+
+    Attribute `max_row_tokens` (default none): tokens of a row past it are left out.
+    """
     hidden, offsets = inference.type(0), inference.type(1)
     if hidden.dtype is not DType.FLOAT32:
         raise DTypeRefused(
@@ -47,6 +50,8 @@ def infer_packed_pool(inference: Inference) -> tuple[TensorType, ...]:
             operation=inference.operation, attribute="mode", value=str(mode),
             reason=f"it is one of {', '.join(POOLING_MODES)}",
         )  # fmt: skip
+    if inference.attributes.get("max_row_tokens") is not None:
+        integer_attribute(inference, "max_row_tokens")
     return (TensorType(hidden.dtype, (rows_of(offsets), hidden.shape[1])),)
 
 
@@ -63,7 +68,7 @@ class PackedPoolKernel:
         """Column vectors of each row, tokens in order."""
         b = call.builder
         hidden, offsets, output = call.input(0), call.input(1), call.output()
-        limit = 1 if call.attributes["mode"] == "cls" else None
+        limit = 1 if call.attributes["mode"] == "cls" else call.attributes.get("max_row_tokens")
         with b.range(call.begin, call.end) as row:
             extent = emit_row(b, offsets, row, hidden.shape[0], limit)
             _emit_mean(call, hidden, extent, output, row)

@@ -72,7 +72,7 @@ def reference_packed_pool(inputs: Arrays, attributes: Mapping[str, Any]) -> tupl
     """The mean, or the first, of the vectors of each row; zeros for a row without tokens."""
     hidden, offsets = _present(inputs, 0).astype(np.float64), _present(inputs, 1)
     result = np.zeros((len(offsets) - 1, hidden.shape[1]), np.float32)
-    for row, tokens in split_rows(offsets, len(hidden)):
+    for row, tokens in split_rows(offsets, len(hidden), attributes):
         if tokens.stop > tokens.start:
             chosen = hidden[tokens]
             result[row] = chosen[0] if attributes["mode"] == "cls" else chosen.mean(axis=0)

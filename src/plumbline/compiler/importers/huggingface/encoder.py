@@ -40,8 +40,8 @@ def import_encoder(
     """Read a Hugging Face folder into a graph. Weights are indexed and checked, not read.
 
     The graph has inputs `token_ids` int32 `[tokens]` and `row_offsets` int32 `[rows + 1]` (ascending, from
-    0 to the number of tokens, no row longer than the model allows) and the output `embeddings` float32
-    `[rows, hidden]`.
+    0 to the number of tokens; a row that is longer than the position table loses its end) and the output
+    `embeddings` float32 `[rows, hidden]`.
 
     Args:
         folder: with config.json, one safetensors file and tokenizer.json; sentence-transformers files
@@ -88,7 +88,8 @@ def build_encoder(found: EncoderFolder, bounds: Mapping[str, int], weights_diges
     for layer in range(config.layers):
         x = body.layer(x, offsets, bias, layer)
     weights.verify_all_used()
-    x = builder.add1("packed_pool", (x, offsets), {"mode": found.sentence.pooling}, name="pooled")
+    pooling = {"mode": found.sentence.pooling, "max_row_tokens": limit}
+    x = builder.add1("packed_pool", (x, offsets), pooling, name="pooled")
     if found.sentence.normalize:
         x = builder.add1("l2_normalize", (x,), {"epsilon": 1e-12}, name="normalised")
     builder.output("embeddings", x)
