@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ ROWS, WIDTH = 16, 48
 
 @pytest.fixture
 def two_branches() -> ExecutionGraph:
-    """x -> a -> a2 and x -> b -> b2, joined by y = a2 + b2. All are returned, so that none gives way to another."""
+    """x -> a -> a2 and x -> b -> b2, joined by y = a2 + b2. All are returned: no memory is reused."""
     rng = np.random.default_rng(7)
     builder = GraphBuilder("two_branches")
     x = builder.input("x", TensorType(DType.FLOAT32, (ROWS, WIDTH)))
@@ -51,7 +51,7 @@ class Compiled:
 
 
 @pytest.fixture
-def compiled(tmp_path: Path) -> Iterator[Callable[..., Compiled]]:
+def compiled(tmp_path: Path) -> Callable[..., Compiled]:
     def make(graph: ExecutionGraph, *, threads: int = 1, max_segment_ns: int | None = None) -> Compiled:
         folder = tmp_path / f"{threads}-{max_segment_ns}"
         folder.mkdir()
@@ -59,4 +59,4 @@ def compiled(tmp_path: Path) -> Iterator[Callable[..., Compiled]]:
         build = compile_graph(graph, options, folder)
         return Compiled(build.manifest, folder, build.passes)
 
-    yield make
+    return make

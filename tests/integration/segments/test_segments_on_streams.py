@@ -102,7 +102,7 @@ def test_independent_segments_overlap_in_virtual_time(executable, x):
 
 
 def test_every_removed_wait_is_a_race_and_changes_the_result(executable, x):
-    """L2-25: without a wait the checker objects, and a slow producer makes the consumer read what is not there."""
+    """L2-25: the checker objects, and with a slow producer the consumer reads what is not there."""
     nodes = segment_nodes(executable.manifest, 2)
     plan = plan_dependencies(nodes)
     waits = [action for action in plan.actions if action.kind is ActionKind.WAIT]
