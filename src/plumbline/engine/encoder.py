@@ -162,6 +162,13 @@ class TextEncoder(Model):
         offsets = np.array([0, *accumulate(len(row) for row in rows)], np.int32)
         return {"token_ids": np.concatenate([np.empty(0, np.int32), *rows]), "row_offsets": offsets}
 
+    def example_inputs(self, generator: np.random.Generator) -> dict[str, np.ndarray]:
+        """Inputs at the bounds of both symbols: rows of about equal length with ids of the vocabulary."""
+        tokens, rows = self.manifest.symbols["tokens"], self.manifest.symbols["rows"]
+        ids = generator.integers(0, self.text.vocabulary, tokens).astype(np.int32)
+        offsets = (np.arange(rows + 1, dtype=np.int64) * tokens // rows).astype(np.int32)
+        return {"token_ids": ids, "row_offsets": offsets}
+
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
         """Token ids of texts, as `encode` uses them.
 

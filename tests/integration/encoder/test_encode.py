@@ -176,3 +176,8 @@ def test_threads_that_encode_at_the_same_time_get_their_own_vectors(tiny) -> Non
         wanted = {text: model.encode([text]) for text in TEXTS}
         for text, found in zip(TEXTS * 10, pool.map(lambda t: model.encode([t]), TEXTS * 10), strict=True):
             np.testing.assert_array_equal(found, wanted[text])
+
+
+def test_example_inputs_are_rows_that_the_encoder_takes(encoder) -> None:
+    inputs = encoder.example_inputs(np.random.default_rng(0))
+    assert encoder.run(inputs)["embeddings"].shape == (64, 48)

@@ -10,6 +10,7 @@ import numpy as np
 
 from plumbline.contracts.dims import evaluate
 from plumbline.contracts.tensors import DType
+from plumbline.engine.encoder import TextEncoder
 from plumbline.engine.model import Model
 
 __all__ = ["generate_array", "generate_inputs", "summarise"]
@@ -20,6 +21,8 @@ FIRST_VALUES = 4
 def generate_inputs(model: Model, given: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """The given arrays, and for every other input one from a seed, at the bound of each symbol."""
     rng = np.random.default_rng(seed)
+    if isinstance(model, TextEncoder):
+        return {**model.example_inputs(rng), **given}
     inputs = dict(given)
     for binding in model.manifest.inputs:
         shape = tuple(evaluate(d, model.manifest.symbols) for d in binding.shape)
