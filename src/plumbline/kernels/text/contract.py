@@ -2,7 +2,8 @@
 
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import OperationContract, Precision
-from plumbline.kernels.text.attention import PackedAttentionKernel, infer_packed_attention
+from plumbline.kernels.text.attention import PackedAttentionKernel
+from plumbline.kernels.text.attention_geometry import infer_packed_attention
 from plumbline.kernels.text.embedding import PackedEmbeddingKernel, infer_packed_embedding
 from plumbline.kernels.text.pooling import (
     L2NormalizeKernel,
