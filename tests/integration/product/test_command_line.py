@@ -228,6 +228,7 @@ def test_bench_measures_a_row_against_a_peer(plumb: Plumb) -> None:
     assert document["geomean_ratio"] == pytest.approx(row["ratio"])
     assert row["max_error"]["onnxruntime"] < 1e-5
     assert row["peak_fraction"] > 0
+    assert row["p10_ratio"] == pytest.approx(row["p10_ms"]["onnxruntime"] / row["p10_ms"]["plumbline"])
     assert "| mlp" in (plumb.folder / "b.md").read_text(encoding="utf-8")
 
 

@@ -140,5 +140,6 @@ def _results(figures: Mapping[str, Figures], operations: int, peak: float) -> di
             "gflops": rate,
             "peak_fraction": rate / peak,
             "ratio": find_ratio(ours.median_s, {name: f.median_s for name, f in peers.items()}),
+            "p10_ratio": find_ratio(ours.p10_s, {name: f.p10_s for name, f in peers.items()}),
         }
     return result
