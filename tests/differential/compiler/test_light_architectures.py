@@ -1,7 +1,7 @@
 """The light architectures of the `onnx` package, with seeded random weights, against ONNX Runtime (L2-02).
 
-Their stored outputs are one repeated value and prove little, so weights are drawn from a seed: a wrong layout, pad,
-stride or channel order shows in every element.
+Their stored outputs are one repeated value and prove little, so weights are drawn from a seed: a wrong
+layout, pad, stride or channel order shows in every element.
 """
 
 from __future__ import annotations

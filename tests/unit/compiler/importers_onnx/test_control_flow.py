@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from onnx import helper
 from onnx_models import BOOL, FLOAT, INT64, body, compute, model, value
 
-from plumbline.compiler.importers.onnx.control_flow import MAX_ITERATIONS
+from plumbline.compiler.importers.limits import ImportLimitError, ImportLimits
+from plumbline.compiler.importers.onnx import ImportOptions, control_flow, import_onnx
 from plumbline.compiler.importers.onnx.refusals import DataDependentShape, NodeRefused
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
@@ -102,8 +104,9 @@ def test_loop_whose_condition_needs_data_is_refused() -> None:
         compute(loop_model(5, condition=condition), {"x": X})
 
 
-def test_loop_without_end_is_refused_at_the_limit() -> None:
-    with pytest.raises(NodeRefused, match=str(MAX_ITERATIONS)):
+def test_loop_without_end_is_refused_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_flow, "MAX_ITERATIONS", 50)
+    with pytest.raises(NodeRefused, match="more than 50 times"):
         compute(loop_model(None, cond=""), {"x": X})
 
 
@@ -180,8 +183,6 @@ def test_scan_over_a_symbolic_axis_is_refused_by_its_name() -> None:
 
 def test_large_constant_of_a_body_is_stored_once() -> None:
     """Unrolling repeats operators, not weights."""
-    from plumbline.compiler.importers.onnx import import_onnx
-
     weights = np.ones((40, 40), np.float32)
     inner = body(
         [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("MatMul", ["a", "w"], ["b"])],
@@ -239,3 +240,23 @@ def test_function_that_calls_itself_is_refused() -> None:
 
     with pytest.raises(PlumblineError):
         compute(data, {"x": X})
+
+
+def test_bodies_that_multiply_are_refused_at_the_limit_of_nodes() -> None:
+    """X-48: ten levels of functions that call the next one ten times, in a file of two kilobytes."""
+    functions = []
+    for level in range(10):
+        callee = f"F{level + 1}" if level < 9 else "Relu"
+        domain = "mine" if level < 9 else ""
+        names = ["a", *(f"t{i}" for i in range(9)), "b"]
+        calls = [helper.make_node(callee, [x], [y], domain=domain) for x, y in pairwise(names)]
+        functions.append(function(f"F{level}", calls))
+    data = model(
+        [helper.make_node("F0", ["x"], ["y"], domain="mine")],
+        [value("x", FLOAT, [2])],
+        [value("y", FLOAT, None)],
+        functions=functions,
+        domains={"mine": 1},
+    )
+    with pytest.raises(ImportLimitError, match="inlined"):
+        import_onnx(data, ImportOptions(limits=ImportLimits(nodes=500)))

@@ -158,3 +158,13 @@ def test_input_without_rank_or_extent_needs_its_shape(shape: Any) -> None:
 def test_binding_that_no_input_has_is_refused_instead_of_dropped(options: ImportOptions, reason: str) -> None:
     with pytest.raises(BindingRefused, match=reason):
         import_onnx(single("Relu", ["x"], [X]), options)
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs"), [("Add", ["x"]), ("Relu", ["x", "x"]), ("Concat", []), ("Where", ["x", "x"])]
+)
+def test_number_of_operands_that_the_standard_does_not_allow_is_refused(
+    operator: str, inputs: list[str]
+) -> None:
+    with pytest.raises(NodeRefused, match=f"{len(inputs)} inputs"):
+        import_onnx(single(operator, inputs, [X]))

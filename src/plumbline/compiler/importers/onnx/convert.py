@@ -12,10 +12,10 @@ import numpy as np
 from plumbline.compiler.graph.builder import GraphBuilder
 from plumbline.compiler.graph.constant import ArrayConstant
 from plumbline.compiler.graph.graph import ExecutionGraph, TensorID
-from plumbline.compiler.importers.limits import ImportLimits
+from plumbline.compiler.importers.limits import ImportLimitError, ImportLimits
 from plumbline.compiler.importers.onnx.constants import add_initializer, remember_digest
 from plumbline.compiler.importers.onnx.control_flow import CONTROL_FLOW, resolve_control_flow
-from plumbline.compiler.importers.onnx.functions import FunctionLibrary, bind_attributes
+from plumbline.compiler.importers.onnx.functions import FunctionLibrary, bind_attributes, find_arity
 from plumbline.compiler.importers.onnx.node import DTYPES, NodeView
 from plumbline.compiler.importers.onnx.refusals import (
     BindingRefused,
@@ -96,7 +96,7 @@ class Walk:
         self._model, self._options = model, options
         self._functions = FunctionLibrary(model.functions)
         self._nested: dict[int, tuple[OnnxTensor, TensorID]] = {}
-        self._depth = 0
+        self._depth = self._converted = 0
 
     def run(self) -> ExecutionGraph:
         """Convert the main graph."""
@@ -178,10 +178,21 @@ class Walk:
     ) -> None:
         """Convert nodes in topological order, adding their results to `scope`."""
         for record in order_nodes(graph.nodes, graph.name):
+            self._count(record)
             results = self._convert(record, scope, opsets)
             for name, tensor in zip(record.outputs, results, strict=False):
                 if name:
                     scope[name] = tensor
+
+    def _count(self, record: OnnxNode) -> None:
+        """Bodies of functions and loops multiply: what is inlined counts like what is written."""
+        self._converted += 1
+        allowed = self._options.limits.nodes
+        if self._converted > allowed:
+            place = f"the model with its bodies inlined, at {record.op_type} {record.name!r},"
+            raise ImportLimitError(
+                file=self.builder.name, place=place, limit="nodes", found=self._converted, allowed=allowed
+            )
 
     def subgraph(
         self,
@@ -215,6 +226,8 @@ class Walk:
         view = NodeView(record, label, opset, inputs, self.builder, attributes)
         self.builder.source(label)
         local = self._functions.find_local(record)
+        if local is None:
+            _verify_arity(view, find_arity(domain, record.op_type, opset))
         converter = None if local is not None else find_converter(domain, record.op_type, opset)
         try:
             if record.op_type in CONTROL_FLOW and domain == "":
@@ -247,6 +260,15 @@ class Walk:
         finally:
             self._depth -= 1
         return [scope.get(name) for name in body.outputs]
+
+
+def _verify_arity(view: NodeView, arity: tuple[int, int]) -> None:
+    """The number of operands is one that the standard allows."""
+    fewest, most = arity
+    count = len(view.record.inputs)
+    if not fewest <= count <= most:
+        wanted = str(fewest) if fewest == most else f"{fewest} to {most}"
+        view.refuse(f"it has {count} inputs, {wanted} are needed")
 
 
 def _as_tuple(converted: Converted) -> Sequence[TensorID | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import onnx
@@ -21,7 +22,9 @@ from plumbline.compiler.importers.onnx_wire import (
     read_model,
 )
 
-__all__ = ["FunctionLibrary", "bind_attributes"]
+__all__ = ["FunctionLibrary", "bind_attributes", "find_arity"]
+
+MANY = 2**31 - 1
 
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -52,6 +55,16 @@ class FunctionLibrary:
         if proto is None:
             return None
         return _read_function(proto, opset, _defaults(schema))
+
+
+@lru_cache(maxsize=4096)
+def find_arity(domain: str, operator: str, opset: int) -> tuple[int, int]:
+    """Fewest and most operands of a standard operator; any number for others."""
+    try:
+        schema: Any = defs.get_schema(operator, opset, domain)
+    except defs.SchemaError:
+        return 0, MANY
+    return int(schema.min_input), int(schema.max_input)
 
 
 def bind_attributes(body: OnnxFunction, given: Sequence[OnnxAttribute]) -> OnnxFunction:
