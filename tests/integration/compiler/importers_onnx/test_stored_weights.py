@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import plumbline
 from plumbline.compiler.build import BuildOptions, compile_graph
 from plumbline.compiler.importers.digest import DigestMismatchError
+from plumbline.compiler.importers.external_files import external_identities
 from plumbline.compiler.importers.onnx import ImportOptions, constants, import_onnx
 from plumbline.compiler.importers.payload import UnreadableFileError
 from plumbline.compiler.planning.memory import MemoryBudgetError
@@ -147,3 +148,24 @@ def test_equal_names_of_large_constants_are_not_mistaken_for_equal_weights(tmp_p
     with open_model(import_onnx(data), tmp_path) as model:
         found = model.run({"x": np.ones((1, 40), np.float32)})["y"]
     np.testing.assert_array_equal(found, np.full((1, 40), 40.0 * 80.0, np.float32))
+
+
+def test_cached_executable_is_not_used_once_its_external_weights_changed(external: Path) -> None:
+    """The model file stays the same; only the file beside it changes."""
+    with plumbline.load(external) as model:
+        before = model.run({"x": X})["y"]
+    weights = external.parent / "weights.bin"
+    weights.write_bytes((WEIGHTS * 2).tobytes())
+    with plumbline.load(external) as model:
+        np.testing.assert_allclose(model.run({"x": X})["y"], before * 2, rtol=1e-4, atol=1e-5)
+
+
+def test_model_without_external_data_is_not_indexed_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(made().SerializeToString())
+    assert external_identities(path) == ()
+
+
+def test_external_files_are_named_from_every_place_that_holds_tensors(external: Path) -> None:
+    (identity,) = external_identities(external)
+    assert identity.startswith("weights.bin ")
