@@ -153,6 +153,7 @@ def compile_graph(
     optimised, report, plan = plan_graph(graph, options)
     clock.start("code")
     system = host_system()
+    _verify_architecture(options.target, system)
     lowered = lower_program(plan.program, options.target, system)
     (folder / "code.o").write_bytes(lowered.code)
     clock.start("link")
@@ -168,6 +169,17 @@ def compile_graph(
     return Build(
         graph=optimised, passes=report, plan=plan, lowered=lowered, manifest=manifest, seconds=seconds
     )
+
+
+def _verify_architecture(target: TargetDescription, system: HostSystem) -> None:
+    """Refuse to make code that this machine cannot run.
+
+    Raises:
+        TargetUnsupported: the target is for another architecture.
+    """
+    if target.architecture != system.architecture:
+        reason = f"target {target.name} is for {target.architecture}"
+        raise TargetUnsupported(machine=f"{system.name} {system.architecture}", reason=reason)
 
 
 class _StageClock:

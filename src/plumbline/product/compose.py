@@ -59,6 +59,7 @@ class LoadOptions:
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
     memory_budget: int | None = None
     contexts: int = 1
+    streams: int = 1
     max_segment_ns: int | None = None
     digest: str | None = None
     target: str | None = None
@@ -66,12 +67,40 @@ class LoadOptions:
     progress: Callable[[str], None] = lambda stage: None
 
 
-def load(source: str | os.PathLike[str] | bytes, **options: Any) -> Model:
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    threads: int = 1,
+    symbols: Mapping[str, int] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    constants: Mapping[str, np.ndarray] | None = None,
+    memory_budget: int | None = None,
+    contexts: int = 1,
+    streams: int = 1,
+    max_segment_ns: int | None = None,
+    digest: str | None = None,
+    target: str | None = None,
+    use_cache: bool = True,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Model:
     """Load a model: compile it, or take the executable from the cache.
 
     Args:
         source: an ONNX file (path or bytes), a Hugging Face folder, a `.graph` text, or a compiled folder.
-        options: fields of `LoadOptions`.
+        threads: threads of one run. Models of less than about 50 us use one whatever is asked for.
+        symbols: bound of each symbolic dimension, by name.
+        shapes: shapes of inputs that the model leaves open.
+        constants: inputs to bind at build, by name.
+        memory_budget: most bytes for weights, state and all contexts; a larger plan is refused before weights are
+            read.
+        contexts: arenas to make now, which is how many `run` calls go at once.
+        streams: streams that the segments of one context may use at once, with events between them.
+        max_segment_ns: longest segment wanted, by estimated cost on one core; None for one segment. A single step
+            above it is a segment of its own.
+        digest: expected SHA-256 of the model file.
+        target: instruction set to compile for; default: the widest of this machine.
+        use_cache: whether to look into and fill the user's cache.
+        progress: called with the name of each stage as it starts.
 
     Returns:
         A `Model`; for a Hugging Face folder a `TextEncoder`, which also has `encode(texts)`.
@@ -79,9 +108,14 @@ def load(source: str | os.PathLike[str] | bytes, **options: Any) -> Model:
     Raises:
         PlumblineError: a leaf that says what is wrong with the file, the request or the machine.
     """
-    chosen = LoadOptions(**options)
-    if chosen.threads < 1 or chosen.contexts < 1:
-        raise ModelSourceUnknown(source=_label(source), reason="threads and contexts are at least 1")
+    chosen = LoadOptions(
+        threads=threads, symbols=symbols or {}, shapes=shapes or {}, constants=constants or {},
+        memory_budget=memory_budget, contexts=contexts, streams=streams, max_segment_ns=max_segment_ns,
+        digest=digest, target=target,
+        use_cache=use_cache, progress=progress,
+    )  # fmt: skip
+    if min(chosen.threads, chosen.contexts, chosen.streams) < 1:
+        raise ModelSourceUnknown(source=_label(source), reason="threads, contexts and streams are at least 1")
     settings = read_settings()
     if not isinstance(source, bytes) and (Path(source) / "manifest.json").is_file():
         return open_artifact(Path(source), chosen, settings)
@@ -228,7 +262,10 @@ def _open_folder(folder: Path, options: LoadOptions, make: Callable[..., Model] 
     library = _library(folder, manifest)
     weights_path = folder / "weights.bin"
     weights = np.memmap(weights_path, np.uint8, "r") if weights_path.stat().st_size else np.empty(0, np.uint8)
-    return make(manifest, weights, library, cpu_device(), contexts=options.contexts, folder=folder)
+    return make(
+        manifest, weights, library, cpu_device(), contexts=options.contexts, folder=folder,
+        streams=options.streams,
+    )  # fmt: skip
 
 
 def _verify_budget(manifest: Manifest, options: LoadOptions) -> None:
@@ -268,6 +305,7 @@ def _key(source: str | os.PathLike[str] | bytes, options: LoadOptions, settings:
     return cache_key(
         {
             "content": _content_digest(source),
+            "external": _external_identities(source),
             "source": source_fingerprint(),
             "target": options.target or settings.target or sorted(read_flags()),
             "threads": options.threads,
@@ -292,6 +330,15 @@ def _content_digest(source: str | os.PathLike[str] | bytes) -> str:
             [[str(p.relative_to(path)), digest_file(p, cache_folder=remembered)] for p in parts]
         )
     return digest_file(path, cache_folder=remembered)
+
+
+def _external_identities(source: str | os.PathLike[str] | bytes) -> tuple[str, ...]:
+    """Weights beside an ONNX file: they may change while the model file stays the same."""
+    if isinstance(source, bytes) or Path(source).suffix != ".onnx":
+        return ()
+    from plumbline.compiler.importers.external_files import external_identities
+
+    return external_identities(Path(source))
 
 
 def _array_digest(array: np.ndarray) -> str:

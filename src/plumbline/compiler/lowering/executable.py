@@ -69,7 +69,10 @@ def emit_program(
         phases: tuple[Phase, ...] = plan_phases(part, program.symbols, threads)
         plain, traced = f"plumb_segment_{number}", f"plumb_segment_{number}_traced"
         emit_segment(module, plain, phases, symbols, threads=threads, first_phase=words)
-        emit_segment(module, traced, phases, symbols, threads=threads, first_phase=words, traced=True)
+        emit_segment(
+            module, traced, phases, symbols, threads=threads, first_phase=words,
+            traced_clock=system.monotonic_clock,
+        )  # fmt: skip
         names.append((plain, traced))
         words += len(phases)
     return module.text(), tuple(names), words, threads

@@ -84,7 +84,7 @@ def emit_segment(
     *,
     threads: int,
     first_phase: int = 0,
-    traced: bool = False,
+    traced_clock: int | None = None,
 ) -> None:
     """Emit `void name(ptr context, i64 tid, i64 epoch)`.
 
@@ -95,9 +95,9 @@ def emit_segment(
         symbols: symbol names in the order of their slots.
         threads: 1 leaves out claims and counts altogether.
         first_phase: number of the first claim word.
-        traced: also record begin and end of every step tile.
+        traced_clock: number of a system clock by which begin and end of every step tile are recorded; None: not.
     """
-    driver = _Driver(module, name, symbols, threads, traced)
+    driver = _Driver(module, name, symbols, threads, traced_clock)
     for number, phase in enumerate(phases, start=first_phase):
         driver.phase(number, phase)
     driver.finish()
@@ -107,9 +107,9 @@ class _Driver:
     """Emits one segment function."""
 
     def __init__(
-        self, module: ModuleBuilder, name: str, symbols: Sequence[str], threads: int, traced: bool
+        self, module: ModuleBuilder, name: str, symbols: Sequence[str], threads: int, traced_clock: int | None
     ) -> None:
-        self._threads, self._traced = threads, traced
+        self._threads, self._clock_number = threads, traced_clock
         parameters = [("ptr", "context"), ("i64", "tid"), ("i64", "epoch")]
         self._b = b = module.function(name, parameters, internal=False)
         context = Pointer("%context")
@@ -118,7 +118,7 @@ class _Driver:
             Space.WEIGHTS: self._pointer(ContextSlots.WEIGHTS),
             Space.STATE: self._pointer(ContextSlots.STATE),
         }
-        self._trace = self._pointer(ContextSlots.TRACE) if traced else None
+        self._trace = None if traced_clock is None else self._pointer(ContextSlots.TRACE)
         self._symbols = b.offset(context, DType.INT64, int(ContextSlots.SYMBOLS))
         self._dim = DimEmitter(b, self._symbols, symbols)
         self._tid = Value(b, "%tid", DType.INT64)
@@ -198,7 +198,7 @@ class _Driver:
         b = self._b
         b.module.declare("clock_gettime", "declare i32 @clock_gettime(i32, ptr)")
         time = b.stack_array(DType.INT64, 2)
-        b.emit(f"call i32 @clock_gettime(i32 1, ptr {time.text})", DType.INT32)
+        b.emit(f"call i32 @clock_gettime(i32 {self._clock_number}, ptr {time.text})", DType.INT32)
         return b.load(time, DType.INT64, 0) * 1_000_000_000 + b.load(time, DType.INT64, 1)
 
     def _record(self, index: int, started: Value | None) -> None:

@@ -57,6 +57,11 @@ class HostSystem:
         return {"x86_64": 202, "aarch64": 98}[self.architecture]
 
     @property
+    def monotonic_clock(self) -> int:
+        """Number of CLOCK_MONOTONIC."""
+        return 6 if self.name == "darwin" else 1
+
+    @property
     def pause(self) -> str:
         """An instruction that tells the core it is spinning."""
         if self.architecture == "x86_64":
