@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from plumbline.compiler.lowering.codegen import compile_object, compiler_version
 from plumbline.compiler.lowering.segment import LoweredStep, Phase, emit_segment, plan_phases
 from plumbline.compiler.lowering.step_function import emit_step_function
-from plumbline.contracts.dims import upper_bound
 from plumbline.contracts.program import PlannedProgram
 from plumbline.kernels.emit.ir import ModuleBuilder
 from plumbline.kernels.emit.runtime import HostSystem, add_runtime
@@ -16,9 +15,6 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.registry import get_operation
 
 __all__ = ["LoweredProgram", "emit_program", "lower_program"]
-
-SINGLE_THREAD_COST = 800_000.0
-"""Programs cheaper than this (about 50 us) run on one thread whatever was asked for: waking costs more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +25,7 @@ class LoweredProgram:
         code: relocatable object file.
         segments: (plain entry, traced entry) of each segment.
         phases: claim words that a context needs.
-        threads: threads that the code uses (1 for small programs).
+        threads: threads that the code uses.
         compiler: what made the code.
     """
 
@@ -62,7 +58,7 @@ def emit_program(
     add_runtime(module, system)
     symbols = tuple(program.symbols)
     steps = _emit_steps(module, program, target, symbols)
-    threads = program.threads if _cost(steps, program) >= SINGLE_THREAD_COST else 1
+    threads = program.threads
     names: list[tuple[str, str]] = []
     words = 0
     for number, part in enumerate(_segments(steps, program.segments)):
@@ -97,10 +93,6 @@ def _emit_steps(
             LoweredStep(index=index, step=step, function=functions[key], work=kernel.work(signature, target))
         )
     return lowered
-
-
-def _cost(steps: Sequence[LoweredStep], program: PlannedProgram) -> float:
-    return sum(s.work.unit_cost * upper_bound(s.work.units, program.symbols) for s in steps)
 
 
 def _segments(steps: Sequence[LoweredStep], starts: Sequence[int]) -> list[list[LoweredStep]]:

@@ -21,6 +21,7 @@ from plumbline.compiler.planning.lifetimes import LifetimeAnalyser, StepAccess, 
 from plumbline.compiler.planning.memory import AllocationPlan, MemoryPlanner, verify_budget
 from plumbline.compiler.planning.order import OrderNode, plan_order
 from plumbline.compiler.planning.segments import SegmentPlan, plan_segments
+from plumbline.compiler.planning.threads import choose_threads
 from plumbline.compiler.planning.weights import WeightsPlan, constant_bytes, plan_weights
 from plumbline.contracts.dims import upper_bound
 from plumbline.contracts.program import Operand, PlannedProgram, PlannedStep, Space, StepSignature
@@ -70,7 +71,7 @@ def plan_program(
     Args:
         graph: verified graph whose outputs are all written by an operator of their own.
         target: decides workspace only.
-        threads: threads that a context is planned for (each has its own workspace).
+        threads: most threads of a context (each that is used has its own workspace).
         max_segment_ns: longest segment wanted, or None for one segment.
 
     Raises:
@@ -84,6 +85,7 @@ def plan_program(
     ordered, strategy = _ordered_nodes(graph, views)
     stepped = [node for node in ordered if not get_operation(node.operation).is_view]
     works = {node.name: _work(node, graph, target) for node in stepped}
+    threads = choose_threads(works.values(), graph.symbols, threads)
     accesses = [_access(node, works[node.name].workspace_bytes * threads) for node in stepped]
     external = {*graph.constants, *graph.states.values()}
     lifetimes = LifetimeAnalyser().analyse(

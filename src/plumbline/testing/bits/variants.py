@@ -10,7 +10,8 @@ from unittest import mock
 import numpy as np
 
 from plumbline.compiler.importers.onnx import ImportOptions, import_onnx
-from plumbline.compiler.lowering import executable, segment
+from plumbline.compiler.lowering import segment
+from plumbline.compiler.planning import threads as planning_threads
 from plumbline.engine.model import Model
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.testing.bits.network import BATCH, Network
@@ -52,7 +53,7 @@ def splitting_everything() -> Iterator[None]:
     Otherwise small networks would run on one thread and say nothing about many.
     """
     with (
-        mock.patch.object(executable, "SINGLE_THREAD_COST", 0.0),
+        mock.patch.object(planning_threads, "SINGLE_THREAD_COST", 0.0),
         mock.patch.object(segment, "TILE_COST", 1.0),
     ):
         yield
