@@ -128,7 +128,10 @@ def _widen(array: np.ndarray) -> np.ndarray:
 
 
 def _contract(
-    operation: str, precision: Precision, inplace: tuple[tuple[int, int], ...]
+    operation: str,
+    precision: Precision,
+    inplace: tuple[tuple[int, int], ...],
+    dtypes: frozenset[DType] = frozenset(DType),
 ) -> OperationContract:
     return OperationContract(
         name=operation,
@@ -137,9 +140,13 @@ def _contract(
         kernel=MapKernel(),
         precision=precision,
         inplace=inplace,
-        dtypes=frozenset(DType),
+        dtypes=dtypes,
         mixes_rows=False,
     )
+
+
+def _dtypes(function: PointwiseFunction) -> frozenset[DType]:
+    return frozenset(dtype for dtype in DType if function.selector or accepts(function, dtype))
 
 
 def _inplace(arity: int) -> tuple[tuple[int, int], ...]:
@@ -147,6 +154,6 @@ def _inplace(arity: int) -> tuple[tuple[int, int], ...]:
 
 
 CONTRACTS = (
-    *(_contract(f.name, f.precision, _inplace(f.arity)) for f in FUNCTIONS.values()),
+    *(_contract(f.name, f.precision, _inplace(f.arity), _dtypes(f)) for f in FUNCTIONS.values()),
     _contract("fused_map", Precision(relative=1e-4, absolute=1e-6), _inplace(8)),
 )
