@@ -18,7 +18,7 @@ from plumbline.contracts.dims import Expr
 from plumbline.contracts.program import Operand, PlannedProgram, PlannedStep, Space, StepSignature
 from plumbline.contracts.tensors import Blocked, Packed, TensorType
 from plumbline.errors import PlumblineError
-from plumbline.kernels.blocked.packing import conv_elements, depthwise_elements
+from plumbline.kernels.blocked.packing import conv_elements, depthwise_elements, grouped_elements
 from plumbline.kernels.contract import Inference
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.gemm.packing import PanelLayout
@@ -38,6 +38,7 @@ _PACKED: Mapping[str, Callable[[Packed], int]] = {
     "gemm": lambda layout: PanelLayout.of(layout).elements,
     "conv": lambda layout: conv_elements(layout.parameters),
     "conv_planar": lambda layout: conv_elements(layout.parameters),
+    "conv_grouped": lambda layout: grouped_elements(layout.parameters),
     "depthwise": lambda layout: depthwise_elements(layout.parameters),
 }
 """Elements of a packed weight, by scheme."""
@@ -64,20 +65,29 @@ def verify_program(program: PlannedProgram, target: TargetDescription) -> None:
             raise ProgramRefused(place=place, reason=f"{type(error).__name__}: {error}") from error
 
 
-def packed_bytes(type_: TensorType) -> int:
+def packed_bytes(type_: TensorType, most: int) -> int:
     """Bytes of a weight in a packed layout.
 
+    Args:
+        type_: logical shape and layout, which must agree: kernels read the extents from the layout.
+        most: bytes of the space that holds it.
+
     Raises:
-        ProgramRefused: the scheme is unknown or its parameters make no sense.
+        ProgramRefused: the scheme is unknown, or its parameters make no sense.
     """
     layout = type_.layout
-    known = isinstance(layout, Packed) and layout.scheme in _PACKED and min(layout.parameters, default=0) >= 1
-    if not known or not isinstance(layout, Packed):
-        raise ProgramRefused(place=f"layout {layout}", reason="is no packing that this runtime knows")
+    place = f"layout {layout}"
+    if not isinstance(layout, Packed) or layout.scheme not in _PACKED:
+        raise ProgramRefused(place=place, reason="is no packing that this runtime knows")
+    parameters = layout.parameters
+    in_range = all(1 <= p <= max(most, 1) for p in parameters)
+    extents = tuple(d for d in type_.shape if not (layout.scheme == "depthwise" and d == 1))
+    stated = tuple(p for p in parameters if not (layout.scheme == "depthwise" and p == 1))
+    _require(in_range and stated[: len(extents)] == extents, place, f"does not fit the shape {type_.shape}")
     try:
         return _PACKED[layout.scheme](layout) * type_.dtype.size_bytes
     except ValueError as error:
-        raise ProgramRefused(place=f"layout {layout}", reason="has another number of parameters") from error
+        raise ProgramRefused(place=place, reason="has another number of parameters") from error
 
 
 def _verify_header(program: PlannedProgram) -> None:
@@ -128,7 +138,7 @@ def _verify_operand(program: PlannedProgram, operand: Operand, place: str) -> No
         _require(sensible, place, f"layout {layout}")
     if isinstance(layout, Packed):
         _require(operand.space is Space.WEIGHTS, place, "a packed layout is for weights only")
-        end = operand.offset + packed_bytes(operand.type)
+        end = operand.offset + packed_bytes(operand.type, program.weights_bytes)
         _require(operand.offset >= 0 and end <= program.weights_bytes, place, "lies outside the weights")
 
 

@@ -14,7 +14,7 @@ from plumbline.compiler.graph.graph import ExecutionGraph, OperatorNode, TensorI
 from plumbline.contracts import dims
 from plumbline.contracts.dims import Dim, Expr
 from plumbline.contracts.tensors import DType, Packed, TensorType
-from plumbline.kernels.blocked.packing import pack_conv, pack_conv_planar, pack_depthwise
+from plumbline.kernels.blocked.packing import pack_conv, pack_conv_planar, pack_depthwise, pack_grouped
 from plumbline.kernels.gemm.packing import PanelLayout, pack_gemm
 from plumbline.kernels.registry import get_operation
 from plumbline.testing.kernels import bfloat16_values
@@ -92,6 +92,7 @@ _PACKERS: Mapping[str, Callable[[np.ndarray, Packed], np.ndarray]] = {
     "gemm": lambda w, layout: pack_gemm(w, PanelLayout.of(layout)),
     "conv": lambda w, layout: pack_conv(w, *layout.parameters[-2:]),
     "conv_planar": lambda w, layout: pack_conv_planar(w, *layout.parameters[-2:]),
+    "conv_grouped": lambda w, layout: pack_grouped(w, *layout.parameters[-2:]),
     "depthwise": lambda w, layout: pack_depthwise(w, layout.parameters[-1]),
 }
 

@@ -66,7 +66,7 @@ def test_shape_that_depends_on_data_is_refused_by_node_operator_and_opset(operat
 UNSUPPORTED = {
     "sequences": (single("SequenceEmpty", [], [X]), "sequences of tensors"),
     "splits into sequences": (single("SplitToSequence", ["x"], [X]), "sequences of tensors"),
-    "optionals": (single("OptionalHasElement", ["x"], [X]), "may be absent"),
+    "optionals": (single("Optional", ["x"], [X]), "may be absent"),
     "patterns": (single("RegexFullMatch", ["x"], [X], pattern="a"), "strings"),
     "random numbers": (single("RandomNormalLike", ["x"], [X]), "random numbers"),
     "other domains": (single("Magic", ["x"], [X], domain="com.example"), "native code and a converter"),

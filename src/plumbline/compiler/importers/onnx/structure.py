@@ -63,3 +63,15 @@ def dropout(node: NodeView) -> Converted:
         return node.input(0)
     one = node.scalar(True, DType.BOOL) if node.opset >= 10 else node.scalar(1, node.type(0).dtype)
     return [node.input(0), node.add1("expand", [one], {"shape": node.shape(0)})]
+
+
+@converts("OptionalHasElement", since=15)
+def optional_has_element(node: NodeView) -> Converted:
+    """Whether an operand is there; every value of a static graph is a tensor or absent."""
+    return node.constant(np.array(node.optional(0) is not None))
+
+
+@converts("OptionalGetElement", since=15)
+def optional_get_element(node: NodeView) -> Converted:
+    """The tensor itself."""
+    return node.input(0)
