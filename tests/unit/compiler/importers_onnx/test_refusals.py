@@ -168,3 +168,9 @@ def test_number_of_operands_that_the_standard_does_not_allow_is_refused(
 ) -> None:
     with pytest.raises(NodeRefused, match=f"{len(inputs)} inputs"):
         import_onnx(single(operator, inputs, [X]))
+
+
+@pytest.mark.parametrize("bound", [0, -4])
+def test_bound_below_one_is_refused(bound: int) -> None:
+    with pytest.raises(BindingRefused, match="less than 1"):
+        import_onnx(SYMBOLIC, ImportOptions(symbols={"batch_size": bound}))

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from plumbline.compiler.graph.builder import GraphBuilder
-from plumbline.compiler.graph.constant import ArrayConstant
 from plumbline.compiler.graph.graph import ExecutionGraph, TensorID
-from plumbline.compiler.importers.limits import ImportLimitError, ImportLimits
+from plumbline.compiler.importers.limits import ImportLimitError
 from plumbline.compiler.importers.onnx.constants import add_initializer, remember_digest
 from plumbline.compiler.importers.onnx.control_flow import CONTROL_FLOW, resolve_control_flow
 from plumbline.compiler.importers.onnx.functions import FunctionLibrary, bind_attributes, find_arity
-from plumbline.compiler.importers.onnx.node import DTYPES, NodeView
+from plumbline.compiler.importers.onnx.inputs import ImportOptions, InputReader
+from plumbline.compiler.importers.onnx.node import NodeView
 from plumbline.compiler.importers.onnx.refusals import (
-    BindingRefused,
     InputShapeUnknown,
     NodeRefused,
     OperatorUnsupported,
-    SymbolUnbounded,
     needed_for,
 )
 from plumbline.compiler.importers.onnx.registry import Converted, find_converter
@@ -32,37 +26,15 @@ from plumbline.compiler.importers.onnx_wire import (
     OnnxModel,
     OnnxNode,
     OnnxTensor,
-    OnnxValueInfo,
     order_nodes,
     read_model,
     verify_names,
 )
-from plumbline.contracts.dims import Dim, symbol
-from plumbline.contracts.tensors import DType, TensorType
 from plumbline.kernels.contract import AttributeRefused, DTypeRefused, ShapeRefused
 
 __all__ = ["ImportOptions", "Walk", "import_onnx"]
 
 MAX_EXPANSION_DEPTH = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOptions:
-    """What the caller says about a model.
-
-    Attributes:
-        symbols: bound of each named symbolic dimension.
-        shapes: shape of inputs whose axes the model leaves open (or to make symbolic ones static).
-        constants: inputs to bind at build.
-        limits: what a file may ask of the importer.
-        expected_digest: SHA-256 of the model file, or None.
-    """
-
-    symbols: Mapping[str, int] = field(default_factory=dict)
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
-    limits: ImportLimits = field(default_factory=ImportLimits)
-    expected_digest: str | None = None
 
 
 def import_onnx(
@@ -101,14 +73,14 @@ class Walk:
     def run(self) -> ExecutionGraph:
         """Convert the main graph."""
         graph = self._model.graph
-        self._verify_bindings(graph)
+        inputs = InputReader(graph, self._options, self.builder)
         scope: dict[str, TensorID | None] = {}
         for record in graph.initializers:
             if record.name not in self._options.constants:
                 scope[record.name] = add_initializer(self.builder, record)
         for value in graph.inputs:
             if value.name not in scope:
-                scope[value.name] = self._add_input(value)
+                scope[value.name] = inputs.add(value)
         self.nodes(graph, scope, dict(self._model.opset_imports))
         for value in graph.outputs:
             tensor = scope.get(value.name)
@@ -116,57 +88,6 @@ class Walk:
                 raise InputShapeUnknown(input=value.name, reason="the output has no dense tensor value")
             self.builder.output(value.name, tensor)
         return self.builder.build()
-
-    # -- inputs --------------------------------------------------------------------------------------------
-
-    def _add_input(self, value: OnnxValueInfo) -> TensorID:
-        dtype = DTYPES.get(value.elem_type or 0)
-        if dtype is None:
-            reason = "its type is not a dense tensor of a supported type"
-            raise InputShapeUnknown(input=value.name, reason=reason)
-        bound = self._options.constants.get(value.name)
-        if bound is not None:
-            array = _bound_array(value, np.asarray(bound), dtype)
-            type_ = TensorType(dtype, array.shape)
-            return self.builder.stored_constant(ArrayConstant(array), type_, value.name)
-        return self.builder.input(value.name, TensorType(dtype, self._input_shape(value)))
-
-    def _verify_bindings(self, graph: OnnxGraph) -> None:
-        """Names that the caller gives exist: a misspelt one would be dropped in silence."""
-        inputs = {value.name for value in graph.inputs}
-        dims = {d for v in graph.inputs for d in v.shape or () if isinstance(d, str)}
-        known = {
-            "shape": (self._options.shapes, inputs),
-            "constant": (self._options.constants, inputs),
-            "symbol": (self._options.symbols, dims | {_identifier(d) for d in dims}),
-        }
-        for kind, (given, names) in known.items():
-            for name in given:
-                if name not in names:
-                    there = ", ".join(sorted(names)) or "none"
-                    raise BindingRefused(kind=kind, name=name, reason=f"unknown; there are: {there}")
-
-    def _input_shape(self, value: OnnxValueInfo) -> tuple[Dim, ...]:
-        given = self._options.shapes.get(value.name)
-        if given is not None:
-            shape = tuple(int(d) for d in given)
-            _verify_shape("shape", value, shape)
-            return shape
-        if value.shape is None:
-            raise InputShapeUnknown(input=value.name, reason="the model does not state its rank")
-        return tuple(self._input_dim(value.name, axis, dim) for axis, dim in enumerate(value.shape))
-
-    def _input_dim(self, name: str, axis: int, dim: int | str | None) -> Dim:
-        if isinstance(dim, int):
-            return dim
-        if dim is None:
-            raise InputShapeUnknown(input=name, reason=f"the model does not state axis {axis}")
-        plain = _identifier(dim)
-        bound = self._options.symbols.get(dim, self._options.symbols.get(plain))
-        if bound is None:
-            raise SymbolUnbounded(input=name, axis=axis, symbol=plain)
-        self.builder.symbol(plain, int(bound))
-        return symbol(plain)
 
     # -- nodes ---------------------------------------------------------------------------------------------
 
@@ -273,31 +194,3 @@ def _verify_arity(view: NodeView, arity: tuple[int, int]) -> None:
 
 def _as_tuple(converted: Converted) -> Sequence[TensorID | None]:
     return (TensorID(converted),) if isinstance(converted, str) else converted
-
-
-def _bound_array(value: OnnxValueInfo, array: np.ndarray, dtype: DType) -> np.ndarray:
-    """A dense array of the declared type and shape; bfloat16 as its bits."""
-    _verify_shape("constant", value, array.shape)
-    if array.dtype.name == "bfloat16":
-        array = array.view(np.uint16)
-    if array.dtype != dtype.numpy and not np.can_cast(array.dtype, dtype.numpy, "same_kind"):
-        reason = f"its element type is {array.dtype}, the model declares {dtype.value}"
-        raise BindingRefused(kind="constant", name=value.name, reason=reason)
-    return np.ascontiguousarray(array, dtype.numpy).reshape(array.shape)
-
-
-def _verify_shape(kind: str, value: OnnxValueInfo, shape: tuple[int, ...]) -> None:
-    declared = value.shape
-    fits = declared is None or (
-        len(declared) == len(shape)
-        and all(not isinstance(d, int) or d == s for d, s in zip(declared, shape, strict=True))
-    )
-    if not fits or any(s < 0 for s in shape):
-        reason = f"{list(shape)} does not fit the declared shape {list(declared or ())}"
-        raise BindingRefused(kind=kind, name=value.name, reason=reason)
-
-
-def _identifier(name: str) -> str:
-    """A symbol name that dimension expressions can spell."""
-    plain = re.sub(r"\W", "_", name)
-    return plain if plain and not plain[0].isdigit() else f"d_{plain}"
