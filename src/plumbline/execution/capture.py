@@ -14,7 +14,7 @@ from typing import Self
 from plumbline.errors import PlumblineError, ValidationError
 from plumbline.execution.launch import NO_OBSERVER, LaunchObserver, LogEntry
 from plumbline.hardware.device import Event, Stream
-from plumbline.hardware.work import StreamWork
+from plumbline.hardware.work import NativeLaunch, StreamWork
 
 
 @dataclass(eq=False, kw_only=True)
@@ -66,6 +66,10 @@ class CapturingStream:
     def run(self, work: StreamWork) -> None:
         """Refused: its result would be needed now."""
         raise CaptureMisuseError(operation="run", stream=self.label)
+
+    def bind(self, work: NativeLaunch) -> Callable[[], None]:
+        """Refused: what it makes would run at once."""
+        raise CaptureMisuseError(operation="bind", stream=self.label)
 
     def synchronize(self, timeout_s: float | None = None) -> None:
         """Refused: nothing has been issued."""

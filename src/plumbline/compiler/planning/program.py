@@ -102,7 +102,7 @@ def plan_program(
     weights = plan_weights(graph)
     states = _state_offsets(graph)
     locate = _Locator(graph, assignment, allocation, weights, states)
-    placed = {
+    placed: set[Declaration] = {
         d.declaration for d in assignment.decisions if d.accepted and isinstance(d.declaration, PlacedIn)
     }
     steps = tuple(

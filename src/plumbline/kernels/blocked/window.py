@@ -66,9 +66,9 @@ class _Window:
         self.call, self.b, self.mode = call, call.builder, mode
         self.x, self.y = image_input(call, 0), image_output(call)
         a = call.attributes
-        self.kh, self.kw = a["kernel"]
-        self.sh, self.sw = a["strides"]
-        self.dh, self.dw = a["dilations"]
+        self.kh, self.kw = (int(k) for k in a["kernel"])
+        self.sh, self.sw = (int(s) for s in a["strides"])
+        self.dh, self.dw = (int(d) for d in a["dilations"])
         self.top, self.left = a["pads"][0], a["pads"][1]
         self.program = parse_epilogue(a.get("epilogue", ()))
         self.lanes = self.y.lanes

@@ -70,7 +70,7 @@ class Conversion(FunctionText):
             return value
         if dtype is DType.BOOL:
             wide = self.cast(value, DType.FLOAT32) if source is DType.BFLOAT16 else value
-            return self.compare("ne", wide, 0)
+            return self.builder.compare("ne", wide, 0)
         target = llvm_type(dtype, value.lanes)
         if source.is_float and dtype.is_float:
             return self._cast_float(value, dtype)
