@@ -18,6 +18,7 @@ from plumbline.hardware.device import (
 from plumbline.hardware.faults import DriverGate, FaultPlan
 from plumbline.hardware.handles import OwnedHandle
 from plumbline.hardware.lane import DirectLane
+from plumbline.hardware.memory import DeviceBuffer
 from plumbline.hardware.owned_device import OwnedDevice
 from plumbline.hardware.simulated_memory import SimulatedMemoryDriver
 from plumbline.hardware.virtual_time import (
@@ -200,6 +201,16 @@ class SimulatedDevice(OwnedDevice):
         """
         self._verify_new_stream(label, threads)
         return SimulatedStream(self, label, threads)
+
+    def load(self, buffer: DeviceBuffer) -> bytes:
+        """Bytes of a buffer as work on the device reads them: no copy is counted."""
+        self.verify_open()
+        return buffer._read(0, None)
+
+    def store(self, buffer: DeviceBuffer, data: memoryview) -> None:
+        """Write a buffer as work on the device does: no copy is counted."""
+        self.verify_open()
+        buffer._write(0, data)
 
     def open_event(self, label: str) -> SimulatedEvent:
         """An event that no stream has recorded."""
