@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from plumbline.contracts.program import Operand
 from plumbline.contracts.tensors import storage_bytes
 from plumbline.errors import BackendError
 from plumbline.execution.artifact import Binding, Manifest, PlanSummary, write_manifest
+from plumbline.execution.backend import RetargetPath
 from plumbline.kernels.emit.runtime import HostSystem
 from plumbline.kernels.emit.target import AVX2, AVX512, NEON, TargetDescription
 
@@ -214,6 +216,23 @@ def write_weights(plan: ProgramPlan, graph: ExecutionGraph, path: Path) -> None:
     space.flush()
 
 
+def native_selection(target: TargetDescription) -> dict[str, Any]:
+    """The record of an executable that is not partitioned: static specialisation beside dynamic dispatch."""
+    return {
+        "specialisation": {
+            "backend": "cpu",
+            "path": RetargetPath.VENDOR.value,
+            "target": target.name,
+            "reason": f"code emitted for {target.name} on {target.architecture}",
+        },
+        "dispatch": {
+            "backend": "cpu",
+            "candidates": ["cpu"],
+            "reason": "the executable holds native code for one backend",
+        },
+    }
+
+
 def _manifest(
     graph: ExecutionGraph, plan: ProgramPlan, lowered: LoweredProgram, options: BuildOptions,
     system: HostSystem, build_seconds: float,
@@ -234,6 +253,7 @@ def _manifest(
         outputs=tuple(_binding(n, o, bounds) for n, o in program.outputs.items()),
         states=tuple(_binding(n, o, bounds) for n, o in program.states.items()),
         segments=lowered.segments,
+        selection=native_selection(options.target),
         segment_ns=plan.segments.estimated_ns,
         segment_after=plan.segments.after,
         step_names=tuple(s.name for s in program.steps),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from plumbline.compiler.build import host_system
+from plumbline.compiler.build import host_system, native_selection
 from plumbline.compiler.cache import ArtifactCache, CacheNotPrivate, cache_key, source_fingerprint
 from plumbline.compiler.importers.digest import digest_bytes, digest_file
 from plumbline.compiler.lowering.executable import lower_program
@@ -261,6 +261,7 @@ def _fill(
     made = replace(
         manifest, target=target.name, architecture=system.architecture, system=system.name,
         compiler=lowered.compiler, threads=lowered.threads, claim_words=lowered.phases,
-        segments=lowered.segments, segment_ns=segments.estimated_ns, segment_after=segments.after,
+        segments=lowered.segments, selection=native_selection(target), segment_ns=segments.estimated_ns,
+        segment_after=segments.after,
     )  # fmt: skip
     write_manifest(staging, made)

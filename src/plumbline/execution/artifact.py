@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,8 @@ class Manifest:
     """Estimated cost of each segment on one core."""
     segment_after: tuple[tuple[tuple[int, str], ...], ...] = ()
     """For each segment, the segments that must be done before it, and the tensor because of which."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """What the code is specialised for, and which backend its runs are dispatched to: two decisions."""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -160,6 +162,7 @@ def _encode(manifest: Manifest) -> dict[str, Any]:
         "states": [_encode_binding(b) for b in manifest.states],
         "segments": [list(s) for s in manifest.segments],
         "segment_ns": list(manifest.segment_ns),
+        "selection": dict(manifest.selection),
         "segment_after": [[list(pair) for pair in after] for after in manifest.segment_after],
         "step_names": list(manifest.step_names),
         "step_operations": list(manifest.step_operations),
@@ -188,7 +191,7 @@ def _decode(document: Mapping[str, Any]) -> Manifest:
         outputs=tuple(_decode_binding(b) for b in document["outputs"]),
         states=tuple(_decode_binding(b) for b in document["states"]),
         segments=tuple((str(a), str(b)) for a, b in document["segments"]),
-        segment_ns=tuple(int(n) for n in document["segment_ns"]),
+        segment_ns=tuple(int(n) for n in document["segment_ns"]), selection=dict(document["selection"]),
         segment_after=tuple(
             tuple((int(index), str(why)) for index, why in after) for after in document["segment_after"]
         ),

@@ -45,6 +45,7 @@ LAUNCH_NS = 1_000
 _FAILURES = (
     FailureMode(code="backend.device_lost", recoverability="fatal", when="the fault plan loses the device"),
     FailureMode(code="execution.launch_failed", recoverability="permanent", when="a reference raises"),
+    FailureMode(code="backend.driver_call", recoverability="permanent", when="the driver refuses a call"),
     FailureMode(
         code="resource.device_memory_exhausted", recoverability="transient", when="device memory is full"
     ),
@@ -175,8 +176,13 @@ class SimulatedBackend:
         results = tuple(self._empty(t, symbols) for t in node.signature.outputs)
         cost_ns = LAUNCH_NS + sum(int(np.prod(r.shape)) for r in results)
         work = partial(self._compute, node.signature, tuple(operands), results, symbols)
-        with self._turn:
-            self._stream.run(CallableLaunch(function=work, label=node.name, cost_ns=cost_ns))
+        try:
+            with self._turn:
+                self._stream.run(CallableLaunch(function=work, label=node.name, cost_ns=cost_ns))
+        except BaseException:
+            for result in results:
+                result.release()
+            raise
         return results
 
     def _compute(

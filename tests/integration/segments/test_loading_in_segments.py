@@ -77,3 +77,11 @@ def test_a_limit_of_no_time_is_refused(onnx_bytes):
 def test_no_stream_is_refused(onnx_bytes):
     with pytest.raises(ValidationError, match="streams are at least 1"):
         plumbline.load(onnx_bytes, streams=0)
+
+
+def test_every_executable_records_specialisation_and_dispatch(onnx_bytes):
+    """L1-06, L1-07, L2-09: two fields, in the build record of a model that is not partitioned as well."""
+    with plumbline.load(onnx_bytes) as model:
+        made, used = model.manifest.selection["specialisation"], model.manifest.selection["dispatch"]
+        assert (made["path"], made["target"]) == ("vendor", model.manifest.target)
+        assert (used["backend"], used["candidates"]) == ("cpu", ["cpu"])
