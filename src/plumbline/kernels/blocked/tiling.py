@@ -72,7 +72,7 @@ def choose_tiling(height: int, width: int, blocks: int, target: TargetDescriptio
 
 def choose_grid(height: int, width: int, vectors: int, target: TargetDescription) -> PixelGrid:
     """The cheapest grid for panels of known width."""
-    most = widest_rows(vectors, target.vector_registers)
+    most = widest_rows(vectors, target.vector_registers, target.spare_registers)
     grids = [PixelGrid(rows=even_split(height, 1), columns=even_split(width, most))]
     if width < most:
         whole = Split(count=1, large=width, large_count=1)

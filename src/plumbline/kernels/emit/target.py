@@ -18,7 +18,8 @@ class TargetDescription:
     """An instruction set for code generation.
 
     `tiles` lists (rows, vectors) register tiles of the matrix micro-kernel, preferred first: `rows * vectors`
-    accumulators plus `vectors` weights and one broadcast must fit the registers.
+    accumulators plus `vectors` weights and `spare_registers` broadcasts must fit the registers. An instruction set
+    that broadcasts from memory needs one; where scalars are loaded first, several are on their way at once.
     """
 
     name: str
@@ -27,6 +28,7 @@ class TargetDescription:
     features: str
     vector_bytes: int
     vector_registers: int
+    spare_registers: int
     tiles: tuple[tuple[int, int], ...]
     required_flags: frozenset[str]
 
@@ -47,6 +49,7 @@ AVX512 = TargetDescription(
     features="-prefer-256-bit",
     vector_bytes=64,
     vector_registers=32,
+    spare_registers=1,
     tiles=((14, 2), (7, 4), (9, 3), (28, 1)),
     required_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd", "f16c", "fma"}),
 )
@@ -57,6 +60,7 @@ AVX2 = TargetDescription(
     features="",
     vector_bytes=32,
     vector_registers=16,
+    spare_registers=1,
     tiles=((6, 2), (4, 3), (12, 1)),
     required_flags=frozenset({"avx2", "fma", "f16c"}),
 )
@@ -67,6 +71,7 @@ NEON = TargetDescription(
     features="+neon,+fp-armv8",
     vector_bytes=16,
     vector_registers=32,
+    spare_registers=4,
     tiles=((8, 3), (6, 4), (12, 2), (24, 1)),
     required_flags=frozenset({"asimd"}),
 )

@@ -51,9 +51,9 @@ def even_split(total: int, most: int) -> Split:
     return Split(count=count, large=large, large_count=total - (large - 1) * count)
 
 
-def widest_rows(vectors: int, registers: int) -> int:
-    """Most rows of a tile whose accumulators, weights and one broadcast fit the registers."""
-    return max(1, (registers - vectors - 1) // vectors)
+def widest_rows(vectors: int, registers: int, spare: int = 1) -> int:
+    """Most rows of a tile whose accumulators and weights leave `spare` registers for broadcasts."""
+    return max(1, (registers - vectors - spare) // vectors)
 
 
 def accumulate(

@@ -72,7 +72,7 @@ def _rows(signature: StepSignature) -> Dim:
 
 
 def _height(panel: PanelLayout, target: TargetDescription) -> int:
-    return widest_rows(panel.vectors, target.vector_registers)
+    return widest_rows(panel.vectors, target.vector_registers, target.spare_registers)
 
 
 class _Emitter:
