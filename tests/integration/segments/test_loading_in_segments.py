@@ -15,22 +15,26 @@ from .conftest import ROWS, WIDTH
 @pytest.fixture
 def onnx_bytes(tmp_path, monkeypatch) -> bytes:
     """The two branches as a model file."""
-    onnx = pytest.importorskip("onnx")
     monkeypatch.setenv("PLUMBLINE_CACHE_DIR", str(tmp_path / "cache"))
+    return two_branch_model(ROWS, WIDTH)
+
+
+def two_branch_model(rows: int, width: int) -> bytes:
+    onnx = pytest.importorskip("onnx")
     rng = np.random.default_rng(7)
     nodes, weights, outputs = [], [], []
     for branch in "ab":
         tensor = "x"
         for number, activation in enumerate(("Relu", "Tanh")):
             weight, name = f"w{branch}{number}", f"{branch}{number}"
-            array = rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) / 7
+            array = rng.standard_normal((width, width)).astype(np.float32) / 7
             weights.append(onnx.numpy_helper.from_array(array, weight))
             nodes.append(onnx.helper.make_node("MatMul", [tensor, weight], [f"{name}_product"]))
             nodes.append(onnx.helper.make_node(activation, [f"{name}_product"], [name]))
             tensor = name
             outputs.append(name)
     nodes.append(onnx.helper.make_node("Add", ["a1", "b1"], ["y"]))
-    info = [onnx.helper.make_tensor_value_info(n, 1, [ROWS, WIDTH]) for n in ("x", *outputs, "y")]
+    info = [onnx.helper.make_tensor_value_info(n, 1, [rows, width]) for n in ("x", *outputs, "y")]
     graph = onnx.helper.make_graph(nodes, "two_branches", info[:1], info[1:], weights)
     opset = [onnx.helper.make_opsetid("", 17)]
     return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
@@ -85,3 +89,21 @@ def test_every_executable_records_specialisation_and_dispatch(onnx_bytes):
         made, used = model.manifest.selection["specialisation"], model.manifest.selection["dispatch"]
         assert (made["path"], made["target"]) == ("vendor", model.manifest.target)
         assert (used["backend"], used["candidates"]) == ("cpu", ["cpu"])
+
+
+def test_streams_of_several_threads_share_a_context_without_losing_a_tile(tmp_path, monkeypatch):
+    """L2-25: two lanes of two threads claim tiles of different segments at once, many times over."""
+    monkeypatch.setenv("PLUMBLINE_CACHE_DIR", str(tmp_path / "cache"))
+    model_bytes = two_branch_model(96, 320)
+    x = np.random.default_rng(4).standard_normal((96, 320)).astype(np.float32)
+    with plumbline.load(model_bytes) as whole:
+        expected = whole.run({"x": x})
+    with plumbline.load(model_bytes, threads=2, streams=2, max_segment_ns=1) as model:
+        assert model.manifest.threads == 2
+        context = model.context()
+        context.inputs["x"][...] = x
+        for _ in range(150):
+            context.fill_arena(0xFF)
+            context.inputs["x"][...] = x
+            context.run()
+            assert all(np.array_equal(context.outputs[name], expected[name]) for name in expected)
