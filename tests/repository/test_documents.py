@@ -13,7 +13,8 @@ import layers
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 PAGES = sorted([*layers.ROOT.glob("*.md"), *(layers.ROOT / "docs").rglob("*.md")])
-STATES = {"works", "partly", "pending", "planned"}
+STATES = {"works", "partly", "planned"}
+REQUIREMENT = re.compile(r"\b([LX]\d?)-(\d\d)(?:(?:\.\.| to )(?:[LX]\d?-)?(\d\d))?")
 
 
 def table_rows(page: Path, heading: str) -> list[list[str]]:
@@ -42,7 +43,7 @@ def test_every_feature_that_works_links_to_the_tests_that_prove_it(root: Path) -
     """X-24: a row of the feature table counts as built only with a test behind it."""
     rows = table_rows(root / "README.md", "What works")
     assert len(rows) >= 10
-    for feature, state, proof in rows:
+    for feature, state, _, proof in rows:
         assert state in STATES, feature
         links = LINK.findall(proof)
         if state in {"works", "partly"}:
@@ -53,6 +54,33 @@ def test_every_feature_that_works_links_to_the_tests_that_prove_it(root: Path) -
             assert any("def test_" in test.read_text(encoding="utf-8") for test in tests), (
                 f"{feature}: {link}"
             )
+
+
+def requirements_in(text: str) -> set[str]:
+    """Requirement ids that a text cites, ranges spelled out: `L2-11..L2-13` is three."""
+    found = set()
+    for layer, first, last in REQUIREMENT.findall(text):
+        found |= {f"{layer}-{number:02}" for number in range(int(first), int(last or first) + 1)}
+    return found
+
+
+def test_every_requirement_of_a_feature_is_cited_by_a_test_that_it_links_to(root: Path) -> None:
+    """X-24: a row does not claim more than its tests say that they prove."""
+    wrong = []
+    for feature, _, claimed, proof in table_rows(root / "README.md", "What works"):
+        paths = [root / link for link in LINK.findall(proof)]
+        files = [f for path in paths for f in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
+        cited = requirements_in("\n".join(file.read_text(encoding="utf-8") for file in files))
+        missing = requirements_in(claimed) - cited
+        wrong += [(feature, requirement) for requirement in sorted(missing)]
+    assert wrong == []
+
+
+def test_a_range_of_requirements_is_each_of_them() -> None:
+    assert requirements_in("X-09, L2-11..L2-13 and X-20..22") == {
+        *("L2-11", "L2-12", "L2-13"),
+        *("X-09", "X-20", "X-21", "X-22"),
+    }
 
 
 def test_companion_documents_exist(root: Path) -> None:

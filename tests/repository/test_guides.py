@@ -93,8 +93,11 @@ def test_every_environment_variable_is_read_in_config_and_documented() -> None:
     readers = [path for path, text in texts.items() if reads.search(text)]
     assert [path for path in readers if layers.SOURCE / "config" not in path.parents] == []
     named = {
-        name for text in texts.values() for name in re.findall(r"[\"']((?:PLUMB|XDG)_[A-Z_]+)[\"']", text)
+        name
+        for text in texts.values()
+        for name in re.findall(r"[\"']((?:PLUMB|PLUMBLINE|XDG)_[A-Z_]+)[\"']", text)
     }
+    assert "PLUMBLINE_CACHE_DIR" in named
     assert {name for name in named if f"`{name}`" not in page} == set()
 
 
