@@ -59,6 +59,7 @@ class BuildOptions:
         memory_budget: most bytes for weights, state and all contexts, or None.
         contexts: arenas that will be made.
         max_segment_ns: longest segment wanted, by estimated cost, or None for one segment.
+        streams: with more than one, independent branches get memory of their own, so that they can overlap.
     """
 
     target: TargetDescription
@@ -66,6 +67,7 @@ class BuildOptions:
     memory_budget: int | None = None
     contexts: int = 1
     max_segment_ns: int | None = None
+    streams: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ def plan_graph(
         MemoryBudgetError: the plan needs more than `options.memory_budget`.
     """
     optimised, report = run_passes(graph, options.target)
-    plan = plan_program(optimised, options.target, options.threads, options.max_segment_ns)
+    plan = plan_program(optimised, options.target, options.threads, options.max_segment_ns, options.streams)
     _note_segments(plan.segments, report)
     plan.verify_budget(options.memory_budget, options.contexts)
     return optimised, report, plan

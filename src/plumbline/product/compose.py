@@ -94,9 +94,10 @@ def load(
         memory_budget: most bytes for weights, state and all contexts; a larger plan is refused before weights are
             read.
         contexts: arenas to make now, which is how many `run` calls go at once.
-        streams: streams that the segments of one context may use at once, with events between them.
-        max_segment_ns: longest segment wanted, by estimated cost on one core; None for one segment. A single step
-            above it is a segment of its own.
+        streams: streams that the segments of one context may use at once, with events between them;
+            independent branches then share no memory.
+        max_segment_ns: longest segment wanted, by estimated cost on one core; None for one segment. A single
+            step above it is a segment of its own.
         digest: expected SHA-256 of the model file.
         target: instruction set to compile for; default: the widest of this machine.
         use_cache: whether to look into and fill the user's cache.
@@ -192,6 +193,7 @@ def build_options(options: LoadOptions, settings: Settings) -> BuildOptions:
     return BuildOptions(
         target=choose_target(options.target or settings.target), threads=options.threads,
         memory_budget=options.memory_budget, contexts=options.contexts, max_segment_ns=options.max_segment_ns,
+        streams=options.streams,
     )  # fmt: skip
 
 
@@ -313,6 +315,7 @@ def _key(source: str | os.PathLike[str] | bytes, options: LoadOptions, settings:
             "shapes": sorted((k, tuple(v)) for k, v in options.shapes.items()),
             "constants": sorted((k, _array_digest(v)) for k, v in options.constants.items()),
             "max_segment_ns": options.max_segment_ns,
+            "streams": options.streams,
         }
     )
 

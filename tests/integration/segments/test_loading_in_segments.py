@@ -107,3 +107,29 @@ def test_streams_of_several_threads_share_a_context_without_losing_a_tile(tmp_pa
             context.inputs["x"][...] = x
             context.run()
             assert all(np.array_equal(context.outputs[name], expected[name]) for name in expected)
+
+
+def test_a_build_for_streams_lets_branches_overlap_that_memory_would_order(tmp_path, monkeypatch):
+    """L2-25: one branch reuses the memory of the other unless streams are asked for."""
+    onnx = pytest.importorskip("onnx")
+    monkeypatch.setenv("PLUMBLINE_CACHE_DIR", str(tmp_path / "cache"))
+    whole = onnx.load_from_string(two_branch_model(ROWS, WIDTH))
+    del whole.graph.output[:-1]
+    x = np.random.default_rng(8).standard_normal((ROWS, WIDTH)).astype(np.float32)
+    waits = {}
+    results = []
+    for streams in (1, 2):
+        options = {"max_segment_ns": 1, "streams": streams}
+        with plumbline.load(whole.SerializeToString(), **options) as model:
+            results.append(model.run({"x": x})["y"])
+            operations, after = model.manifest.step_names, model.manifest.segment_after
+            first = {name: index for index, name in enumerate(operations)}
+            branch = [name[0] for name in first]
+            waits[streams] = sum(
+                branch[producer] != branch[consumer]
+                for consumer, needs in enumerate(after[:-1])
+                for producer, _ in needs
+            )
+    np.testing.assert_array_equal(results[0], results[1])
+    assert waits[1] > 0
+    assert waits[2] == 0

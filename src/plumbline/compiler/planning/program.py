@@ -17,6 +17,7 @@ from plumbline.compiler.planning.alias import (
     ViewOf,
     resolve_aliases,
 )
+from plumbline.compiler.planning.concurrency import widen_for_streams
 from plumbline.compiler.planning.lifetimes import LifetimeAnalyser, StepAccess, align_up, workspace_buffers
 from plumbline.compiler.planning.memory import AllocationPlan, MemoryPlanner, verify_budget
 from plumbline.compiler.planning.order import OrderNode, plan_order
@@ -64,7 +65,11 @@ class ProgramPlan:
 
 
 def plan_program(
-    graph: ExecutionGraph, target: TargetDescription, threads: int, max_segment_ns: int | None = None
+    graph: ExecutionGraph,
+    target: TargetDescription,
+    threads: int,
+    max_segment_ns: int | None = None,
+    streams: int = 1,
 ) -> ProgramPlan:
     """Fix the order, every address, and where the program is cut into segments.
 
@@ -73,6 +78,7 @@ def plan_program(
         target: decides workspace only.
         threads: most threads of a context (each that is used has its own workspace).
         max_segment_ns: longest segment wanted, or None for one segment.
+        streams: with more than one, branches that share no data share no memory either.
 
     Raises:
         SegmentLimitRefused: `max_segment_ns` is not positive.
@@ -98,7 +104,11 @@ def plan_program(
     values = [_planned_value(t, graph, external) for t in _appearance(graph, ordered)]
     declarations = _declarations(graph, ordered)
     assignment = resolve_aliases(values, lifetimes, declarations)
-    allocation = MemoryPlanner().plan((*assignment.buffers, *workspace_buffers(accesses)))
+    buffers = (*assignment.buffers, *workspace_buffers(accesses))
+    if streams > 1:
+        buffer_of = {value: location.buffer for value, location in assignment.locations.items()}
+        buffers = widen_for_streams(buffers, buffer_of, accesses, views)
+    allocation = MemoryPlanner().plan(buffers)
     weights = plan_weights(graph)
     states = _state_offsets(graph)
     locate = _Locator(graph, assignment, allocation, weights, states)
