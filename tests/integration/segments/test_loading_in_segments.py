@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -133,3 +136,20 @@ def test_a_build_for_streams_lets_branches_overlap_that_memory_would_order(tmp_p
     np.testing.assert_array_equal(results[0], results[1])
     assert waits[1] > 0
     assert waits[2] == 0
+
+
+def test_the_order_of_a_foreign_artifact_is_made_again_and_not_believed(onnx_bytes, tmp_path):
+    """L2-25: a manifest that drops the order between segments does not become a race."""
+    x = np.random.default_rng(2).standard_normal((ROWS, WIDTH)).astype(np.float32)
+    with plumbline.load(onnx_bytes, max_segment_ns=1, streams=2) as model:
+        expected, order = model.run({"x": x}), model.manifest.segment_after
+        shutil.copytree(model.folder, tmp_path / "foreign")
+    path = tmp_path / "foreign" / "manifest.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["segment_after"] = [[] for _ in document["segments"]]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with plumbline.load(tmp_path / "foreign", streams=2) as model:
+        assert model.manifest.segment_after == order
+        found = model.run({"x": x})
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
