@@ -24,7 +24,7 @@ from plumbline.kernels.blocked.map import (
 from plumbline.kernels.blocked.shuffle import ShuffleKernel
 from plumbline.kernels.blocked.window import DepthwiseKernel, PoolBlockedKernel
 from plumbline.kernels.contract import Inference, OperationContract, Precision
-from plumbline.kernels.gemm.contract import reference_epilogue
+from plumbline.kernels.pointwise.compose import reference_epilogue
 
 __all__ = ["CONTRACTS"]
 

@@ -16,10 +16,10 @@ from plumbline.kernels.blocked.image import BlockedImage, image_output, images, 
 from plumbline.kernels.blocked.operands import BlockedOperands
 from plumbline.kernels.blocked.tiling import Tiling, choose_grid, choose_tiling
 from plumbline.kernels.contract import DTypeRefused, KernelCall, ShapeRefused, Work
-from plumbline.kernels.emit.epilogue import is_heavy, parse_epilogue
 from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tile import Reduction, Split, accumulate
+from plumbline.kernels.pointwise.epilogue import is_heavy, parse_epilogue
 
 __all__ = ["ConvBlockedKernel", "conv_tiling"]
 

@@ -16,10 +16,10 @@ from plumbline.kernels.blocked.image import image_input, image_output, images, s
 from plumbline.kernels.blocked.operands import BlockedOperands
 from plumbline.kernels.blocked.tiling import PixelGrid, choose_grid
 from plumbline.kernels.contract import DTypeRefused, KernelCall, ShapeRefused, Work
-from plumbline.kernels.emit.epilogue import parse_epilogue
 from plumbline.kernels.emit.ir import Index, Pointer, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tile import Reduction, accumulate
+from plumbline.kernels.pointwise.epilogue import parse_epilogue
 
 __all__ = ["GroupEntry", "GroupedConvKernel", "group_entries"]
 

@@ -8,10 +8,10 @@ from plumbline.contracts.tensors import Blocked, DType
 from plumbline.kernels.blocked.image import BlockedImage, image_input, image_output, images, static_extents
 from plumbline.kernels.blocked.operands import BlockedOperands
 from plumbline.kernels.contract import KernelCall, ShapeRefused, Work
-from plumbline.kernels.emit.epilogue import parse_epilogue
 from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef
+from plumbline.kernels.pointwise.epilogue import parse_epilogue
 from plumbline.kernels.pointwise.expression import cost_of
 
 __all__ = ["BlockKernel", "ConcatBlockedKernel", "GlobalMeanKernel", "MapBlockedKernel", "UnblockKernel"]

@@ -14,10 +14,10 @@ from plumbline.contracts.tensors import DType, Packed
 from plumbline.kernels.blocked.image import image_input, image_output, images, static_extents
 from plumbline.kernels.blocked.operands import BlockedOperands
 from plumbline.kernels.contract import AttributeRefused, KernelCall, ShapeRefused, Work
-from plumbline.kernels.emit.epilogue import parse_epilogue
 from plumbline.kernels.emit.ir import Index, Pointer, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tile import even_split
+from plumbline.kernels.pointwise.epilogue import parse_epilogue
 from plumbline.kernels.pointwise.expression import cost_of
 
 __all__ = ["DepthwiseKernel", "PoolBlockedKernel"]

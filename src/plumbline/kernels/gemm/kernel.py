@@ -12,11 +12,19 @@ from plumbline.contracts.dims import Dim, ceildiv, mul, product
 from plumbline.contracts.program import StepSignature
 from plumbline.contracts.tensors import DType, Packed
 from plumbline.kernels.contract import DTypeRefused, KernelCall, Work
-from plumbline.kernels.emit.epilogue import Access, EpilogueOperand, apply, is_heavy, parse_epilogue
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Pointer, Value, is_value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tile import Reduction, accumulate, even_split, widest_rows
 from plumbline.kernels.gemm.packing import PanelLayout
+from plumbline.kernels.pointwise.epilogue import (
+    Access,
+    EpilogueOperand,
+    apply,
+    epilogue_access,
+    is_heavy,
+    parse_epilogue,
+)
+from plumbline.kernels.pointwise.expression import Instruction, emit_program
 
 __all__ = ["PackedGemmKernel", "choose_vectors"]
 
@@ -88,8 +96,6 @@ class _Emitter:
         self.y = call.output_pointers[0]
 
     def _epilogue_operands(self) -> list[EpilogueOperand]:
-        from plumbline.kernels.gemm.contract import epilogue_access
-
         found = []
         output = self.call.signature.outputs[0]
         for pointer, type_ in zip(self.call.input_pointers[2:], self.call.signature.inputs[2:], strict=True):
@@ -228,12 +234,10 @@ class _Emitter:
             self.b.store_partial(value, self.y, place, valid=valid)
 
 
-def _run(b: FunctionBuilder, program: Sequence[object], value: Value, loaded: Sequence[Value]) -> Value:
-    from plumbline.kernels.pointwise.expression import emit_program
-
+def _run(b: FunctionBuilder, program: Sequence[Instruction], value: Value, loaded: Sequence[Value]) -> Value:
     if not program:
         return value
-    return emit_program(b, program, [(v, FLOAT) for v in (value, *loaded)])[0]  # type: ignore[arg-type]
+    return emit_program(b, program, [(v, FLOAT) for v in (value, *loaded)])[0]
 
 
 def _present(pointer: Pointer | None) -> Pointer:

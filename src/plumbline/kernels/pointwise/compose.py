@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["StoredInstruction", "compose_programs", "stored_program"]
+import numpy as np
+
+from plumbline.kernels.pointwise.expression import program_of
+from plumbline.kernels.pointwise.functions import FUNCTIONS
+
+__all__ = ["StoredInstruction", "compose_programs", "reference_epilogue", "stored_program"]
 
 StoredInstruction = tuple[str, tuple[int, ...], tuple[tuple[str, object], ...]]
 
 
 def stored_program(
-    operation: str, attributes: object, operands: int
+    operation: str, attributes: Mapping[str, Any], operands: int
 ) -> tuple[StoredInstruction, ...]:
     """The program of a pointwise operation in the form of attributes."""
-    from plumbline.kernels.pointwise.expression import program_of
-
-    program = program_of(operation, attributes, operands)  # type: ignore[arg-type]
+    program = program_of(operation, attributes, operands)
     return tuple((i.function, i.arguments, tuple(sorted(i.params.items()))) for i in program)
 
 
@@ -45,9 +49,24 @@ def compose_programs(
             return first_operands + number - (1 if number > position else 0)
         return total + len(first) + (number - second_operands)
 
-    return (*moved, *((name, tuple(register(a) for a in arguments), params) for name, arguments, params in second))
+    return (
+        *moved,
+        *((name, tuple(register(a) for a in arguments), params) for name, arguments, params in second),
+    )
 
 
 def _shift(instruction: StoredInstruction, operands: int, total: int) -> StoredInstruction:
     name, arguments, params = instruction
     return name, tuple(a if a < operands else a - operands + total for a in arguments), params
+
+
+def reference_epilogue(
+    value: np.ndarray, operands: Sequence[np.ndarray], program: Sequence[Any]
+) -> np.ndarray:
+    """The numpy twin of an epilogue, in float64; operands broadcast against the value."""
+    registers: list[np.ndarray] = [value, *(np.asarray(o, np.float64) for o in operands)]
+    with np.errstate(all="ignore"):
+        for name, arguments, params in program:
+            chosen = [registers[a] for a in arguments]
+            registers.append(np.asarray(FUNCTIONS[name].reference(*chosen, dict(params))))
+    return registers[-1]

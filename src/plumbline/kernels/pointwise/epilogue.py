@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from plumbline.contracts.tensors import DType
+from plumbline.contracts.dims import Dim
+from plumbline.contracts.tensors import DType, TensorType
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Pointer, Value
 from plumbline.kernels.pointwise.expression import Instruction, cost_of, emit_program
 
-__all__ = ["Access", "EpilogueOperand", "apply", "is_heavy", "parse_epilogue"]
+__all__ = ["Access", "EpilogueOperand", "apply", "epilogue_access", "is_heavy", "parse_epilogue"]
 
 FLOAT = DType.FLOAT32
 HEAVY_COST = 12.0
@@ -35,6 +36,17 @@ class EpilogueOperand:
 
     access: Access
     pointer: Pointer
+
+
+def epilogue_access(operand: TensorType, output: TensorType, column: Dim) -> Access | None:
+    """How an epilogue reads an operand beside an output whose columns have extent `column`; None: not at all."""
+    if operand.elements == 1:
+        return Access.SCALAR
+    if operand.shape == output.shape:
+        return Access.FULL
+    if operand.elements == column and operand.rank >= 1 and operand.shape[-1] == column:
+        return Access.COLUMN
+    return None
 
 
 def parse_epilogue(stored: Sequence[Any]) -> tuple[Instruction, ...]:
