@@ -82,7 +82,11 @@ def _copy_views(editor: GraphEditor, tensor: TensorID) -> None:
         if reader.operation == "unblock_view":
             editor.remove(reader)
             editor.add_node(
-                "unblock_image", reader.inputs, name=reader.name, outputs=reader.outputs, sources=reader.sources
+                "unblock_image",
+                reader.inputs,
+                name=reader.name,
+                outputs=reader.outputs,
+                sources=reader.sources,
             )
 
 
