@@ -22,6 +22,7 @@ from plumbline.testing.bits import (
     compile_network,
     random_attention_network,
     random_image_network,
+    random_map_network,
     random_perceptron,
     random_recurrent_network,
     run_poisoned,
@@ -32,6 +33,7 @@ Maker = Callable[..., Network]
 CASES: tuple[tuple[Maker, int], ...] = (
     *((random_image_network, seed) for seed in (1, 3, 8, 14)),
     (random_perceptron, 1),
+    (random_map_network, 0),
     (random_attention_network, 0),
     *((random_recurrent_network, seed) for seed in (1, 2)),
 )

@@ -16,6 +16,7 @@ from plumbline.testing.bits import (
     Network,
     random_attention_network,
     random_image_network,
+    random_map_network,
     random_perceptron,
     random_recurrent_network,
 )
@@ -60,7 +61,9 @@ def test_no_pass_changes_the_outputs_of_random_image_networks(target: TargetDesc
 
 
 @EVERY_TARGET
-@pytest.mark.parametrize("make", [random_perceptron, random_attention_network, random_recurrent_network])
+@pytest.mark.parametrize(
+    "make", [random_perceptron, random_attention_network, random_recurrent_network, random_map_network]
+)
 @pytest.mark.parametrize("seed", range(2))
 def test_no_pass_changes_the_outputs_of_a_network_over_rows(
     seed: int, make: Callable[..., Network], target: TargetDescription

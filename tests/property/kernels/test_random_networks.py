@@ -15,6 +15,7 @@ from plumbline.testing.bits import (
     compile_network,
     random_attention_network,
     random_image_network,
+    random_map_network,
     random_perceptron,
     random_recurrent_network,
     run_poisoned,
@@ -24,7 +25,7 @@ from plumbline.testing.models import widest_target
 
 FAST_IMAGE_SEEDS = range(40)
 SLOW_IMAGE_SEEDS = range(1000, 1600)
-ROW_NETWORKS = (random_perceptron, random_attention_network, random_recurrent_network)
+ROW_NETWORKS = (random_perceptron, random_attention_network, random_recurrent_network, random_map_network)
 
 
 def verify_network(network: Network, folder: Path, target: TargetDescription | None = None) -> None:
