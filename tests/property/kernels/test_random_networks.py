@@ -50,6 +50,12 @@ def test_a_random_image_network_gives_the_numbers_of_onnxruntime_and_reads_nothi
     verify_network(random_image_network(seed), tmp_path)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_network_of_wide_images_gives_the_numbers_of_onnxruntime(seed: int, tmp_path: Path) -> None:
+    """Planes of several tiles and panels of several blocks."""
+    verify_network(random_image_network(seed, is_wide=True), tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SLOW_IMAGE_SEEDS)
 def test_hundreds_of_random_image_networks_give_the_numbers_of_onnxruntime(seed: int, tmp_path: Path) -> None:

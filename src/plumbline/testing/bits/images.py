@@ -18,7 +18,8 @@ PLAIN_ACTIVATIONS = {
     "relu": "Relu", "hardswish": "HardSwish", "leaky": "LeakyRelu", "tanh": "Tanh", "elu": "Elu",
 }  # fmt: skip
 MOST_STEPS = 8
-LEAST_EXTENT, MOST_EXTENT = 1, 13
+WIDE_CHANNELS = (3, 16, 24, 31, 40, 64, 96, 100, 130)
+LEAST_EXTENT, MOST_EXTENT, WIDE_EXTENT = 1, 13, 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +34,31 @@ class _Image:
         return self.height, self.width
 
 
-def random_image_network(seed: int, *, batch: int = 2, is_batched: bool = False) -> Network:
+def random_image_network(
+    seed: int, *, batch: int = 2, is_batched: bool = False, is_wide: bool = False
+) -> Network:
     """A network of convolutions, pools, sums, concatenations and channel scales over [batch, C, H, W].
 
     Args:
         seed: decides everything.
         batch: images of the inputs.
         is_batched: whether the number of images is a symbol.
+        is_wide: many channels and pixels, so that planes and panels have several tiles.
     """
-    return _Maker(seed).make(batch, is_batched)
+    return _Maker(seed, is_wide).make(batch, is_batched)
 
 
 class _Maker:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, is_wide: bool) -> None:
+        self.channels = WIDE_CHANNELS if is_wide else CHANNELS
+        self.most_extent = WIDE_EXTENT if is_wide else MOST_EXTENT
         self.rng = np.random.default_rng(seed)
         self.writer = NetworkWriter(f"images{seed}", self.rng)
         self.images: list[_Image] = []
 
     def make(self, batch: int, is_batched: bool) -> Network:
-        channels = self._pick(CHANNELS)
-        low, high = self._pick(((LEAST_EXTENT, 3), (3, MOST_EXTENT), (5, MOST_EXTENT)))
+        channels = self._pick(self.channels)
+        low, high = self._pick(((LEAST_EXTENT, 3), (3, self.most_extent), (5, self.most_extent)))
         height, width = (int(self.rng.integers(low, high + 1)) for _ in range(2))
         x = input_rows(self.writer.name, (batch, channels, height, width))
         self.images.append(_Image("x", channels, height, width))
@@ -110,7 +116,7 @@ class _Maker:
         """Groups and filters: dense, depthwise (perhaps with a multiplier), or any divisor."""
         kind = self._pick(("dense", "dense", "depthwise", "grouped"))
         if kind == "dense":
-            return 1, self._pick(CHANNELS)
+            return 1, self._pick(self.channels)
         divisors = [g for g in range(2, channels + 1) if channels % g == 0] or [1]
         groups = channels if kind == "depthwise" else self._pick(divisors)
         return groups, groups * self._pick((1, 1, 1, 2, 3))
