@@ -35,6 +35,8 @@ check: $(VENV)/.check ## Lint, format, types, layers, generated pages, licences,
 	$(BIN)/lint-imports --no-logo
 	$(PYTHON) scripts/generate_architecture.py --check
 	$(PYTHON) scripts/generate_errors.py --check
+	$(PYTHON) scripts/generate_operators.py --check
+	$(PYTHON) scripts/generate_cli.py --check
 	$(PYTHON) scripts/check_licences.py
 	$(PYTHON) scripts/check_strings.py
 
@@ -42,9 +44,11 @@ format: $(VENV)/.check ## Format the sources and mend what ruff can mend
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-generate: $(VENV)/.check ## Rewrite the generated pages: ARCHITECTURE.md and docs/reference/errors.md
+generate: $(VENV)/.check ## Rewrite ARCHITECTURE.md and the generated parts of docs/reference
 	$(PYTHON) scripts/generate_architecture.py
 	$(PYTHON) scripts/generate_errors.py
+	$(PYTHON) scripts/generate_operators.py
+	$(PYTHON) scripts/generate_cli.py
 
 bench: $(VENV)/.test ## All engines interleaved in one process, written to docs/benchmarks/cpu.json
 	@mkdir -p docs/benchmarks
