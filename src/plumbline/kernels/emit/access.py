@@ -5,7 +5,7 @@ from __future__ import annotations
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.emit.arithmetic import Arithmetic
 from plumbline.kernels.emit.conversion import Conversion
-from plumbline.kernels.emit.types import lane_mask, llvm_type, mangle, memory_type
+from plumbline.kernels.emit.spelling import lane_mask, llvm_type, mangle, memory_type
 from plumbline.kernels.emit.value import Index, Operand, Pointer, Value
 
 __all__ = ["MemoryAccess", "Variable"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.emit.conversion import Conversion
-from plumbline.kernels.emit.types import llvm_type, mangle
+from plumbline.kernels.emit.spelling import llvm_type, mangle
 from plumbline.kernels.emit.value import Operand, Value
 
 __all__ = ["Arithmetic"]
@@ -112,18 +112,26 @@ class Arithmetic(Conversion):
         return self.select(a < 0, self.neg(a), a)
 
     def minimum(self, a: Operand, b: Operand) -> Value:
-        """The smaller; a NaN operand gives NaN."""
-        return self._extreme("lt", "llvm.minimum", a, b)
+        """The smaller; a NaN operand gives NaN. Of two zeros either may be returned."""
+        return self._extreme("lt", a, b)
 
     def maximum(self, a: Operand, b: Operand) -> Value:
-        """The larger; a NaN operand gives NaN."""
-        return self._extreme("gt", "llvm.maximum", a, b)
+        """The larger; a NaN operand gives NaN. Of two zeros either may be returned."""
+        return self._extreme("gt", a, b)
 
-    def _extreme(self, predicate: str, intrinsic: str, a: Operand, b: Operand) -> Value:
+    def _extreme(self, predicate: str, a: Operand, b: Operand) -> Value:
+        """Select by comparison: the operand that stands last is kept where the comparison fails, as with NaN.
+
+        With a number on one side this is one instruction where the machine has a float maximum; else a NaN on the
+        left must be put back.
+        """
+        if not isinstance(b, Value):
+            a, b = b, a
         left, right = self._pair(a, b)
-        if left.dtype.is_float:
-            return self.intrinsic(intrinsic, left, right)
-        return self.select(self.compare(predicate, left, right), left, right)
+        chosen = self.select(self.compare(predicate, left, right), left, right)
+        if not left.dtype.is_float or not isinstance(a, Value):
+            return chosen
+        return self.select(self.builder.is_nan(left), left, chosen)
 
     def compare(self, predicate: str, a: Operand, b: Operand) -> Value:
         """`lt le gt ge eq ne`; with NaN every ordered comparison is false and `ne` is true."""

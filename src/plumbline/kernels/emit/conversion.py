@@ -10,7 +10,7 @@ from plumbline.kernels.emit.rounding import (
     float64_to_float32_odd,
     float_to_integer,
 )
-from plumbline.kernels.emit.types import SCALARS, literal, llvm_type
+from plumbline.kernels.emit.spelling import SCALARS, literal, llvm_type
 from plumbline.kernels.emit.value import Index, Operand, Value
 
 __all__ = ["Conversion"]

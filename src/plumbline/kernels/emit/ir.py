@@ -14,7 +14,7 @@ from __future__ import annotations
 from plumbline.kernels.emit.access import Variable
 from plumbline.kernels.emit.control import ControlFlow
 from plumbline.kernels.emit.module import ModuleBuilder
-from plumbline.kernels.emit.types import llvm_type
+from plumbline.kernels.emit.spelling import llvm_type
 from plumbline.kernels.emit.value import Index, Operand, Pointer, Value, is_value
 
 __all__ = [

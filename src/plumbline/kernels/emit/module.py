@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from plumbline.contracts.tensors import DType
-from plumbline.kernels.emit.types import literal, memory_type
+from plumbline.kernels.emit.spelling import literal, memory_type
 from plumbline.kernels.emit.value import Pointer
 
 if TYPE_CHECKING:

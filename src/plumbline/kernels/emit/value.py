@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from plumbline.contracts.tensors import DType
-from plumbline.kernels.emit.types import llvm_type
+from plumbline.kernels.emit.spelling import llvm_type
 
 if TYPE_CHECKING:
     from plumbline.kernels.emit.ir import FunctionBuilder
