@@ -23,21 +23,18 @@ def llvm_type(dtype: DType, lanes: int = 1) -> str:
 
 
 def memory_type(dtype: DType, lanes: int) -> str:
-    """The LLVM type of a value in memory, where a bool takes a byte."""
     """The LLVM type of a value in memory, where a boolean takes a byte."""
     scalar = "i8" if dtype is DType.BOOL else SCALARS[dtype]
     return scalar if lanes == 1 else f"<{lanes} x {scalar}>"
 
 
 def lane_mask(lanes: int, valid: int) -> str:
-    """A constant mask whose first `valid` of `lanes` lanes are on."""
     """A constant mask whose first `valid` of `lanes` lanes are set."""
     bits = ", ".join("i1 true" if lane < valid else "i1 false" for lane in range(lanes))
     return f"<{lanes} x i1> <{bits}>"
 
 
 def mangle(kind: str) -> str:
-    """The suffix by which an overloaded intrinsic names an LLVM type: `<16 x float>` is `v16f32`."""
     """A type as the suffix of an overloaded intrinsic: `<8 x float>` is `v8f32`."""
     if kind.startswith("<"):
         count, _, scalar = kind[1:-1].split(" ")
@@ -46,7 +43,6 @@ def mangle(kind: str) -> str:
 
 
 def literal(dtype: DType, number: int | float | bool) -> str:
-    """The text of a constant; floats as the hexadecimal form that LLVM reads exactly."""
     """A constant of a type: integers wrap around, floats are rounded and spelled by their bits."""
     if dtype is DType.BOOL:
         return "true" if number else "false"
