@@ -21,8 +21,9 @@ __all__ = ["LoweredStep", "Phase", "emit_segment", "plan_phases"]
 
 TILE_COST = 40_000.0
 """Least cost of one tile: about 2.5 us of a vector core. Below it a claim costs more than it spreads."""
-TILES_PER_THREAD = 8
-"""Most tiles per thread that a phase is split into, where costs allow: enough to even out a disturbed core."""
+TILES_PER_THREAD = 24
+"""Most tiles per thread that a phase is split into, where costs allow: the last tile of a phase is what other threads
+wait for, and a disturbed core must be evened out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
