@@ -1,7 +1,8 @@
 """Decide the zero halo of every blocked image from what its readers need.
 
-Convolutions and averages over padded windows read zeros around the image, and so does a maximum where the image cannot
-be negative. Parts of one concatenation share the halo of the whole, so that they can be written in place.
+Convolutions and averages over padded windows read zeros around the image, and so does a maximum where the
+image cannot be negative. Parts of one concatenation share the halo of the whole, so that they can be written
+in place.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from plumbline.kernels.emit.target import TargetDescription
 __all__ = ["assign_halos", "is_non_negative"]
 
 WINDOWED = frozenset({"conv_blocked", "conv_grouped_blocked", "depthwise_blocked", "pool_blocked"})
+KEEPS_SIGN = frozenset(
+    {"pool_blocked", "concat_blocked", "unblock_image", "block_image", "local_response_blocked"}
+)
+"""Operators whose results are not negative where their operands are not."""
 Halo = tuple[int, int, int, int]
 NONE: Halo = (0, 0, 0, 0)
 
@@ -120,7 +125,7 @@ def is_non_negative(editor: GraphEditor, tensor: TensorID, depth: int = 32) -> b
     if program:
         name, _, params = program[-1]
         return name in ("relu", "sigmoid", "exp", "abs") or (name == "clip" and _low(dict(params)) >= 0)
-    if node.operation in ("pool_blocked", "concat_blocked", "unblock_image", "block_image"):
+    if node.operation in KEEPS_SIGN:
         sources = [t for t in node.inputs if t is not None]
         return all(is_non_negative(editor, t, depth - 1) for t in sources)
     return False

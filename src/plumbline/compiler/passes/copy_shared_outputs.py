@@ -1,7 +1,7 @@
 """Give every graph output bytes of its own.
 
-An output that is an input, a constant, a view of another tensor or returned twice gets an `identity` operator, so
-that the caller may read and overwrite outputs independently.
+An output that is an input, a constant, a view of another tensor or returned twice gets an `identity`
+operator, so that the caller may read and overwrite outputs independently.
 """
 
 from __future__ import annotations

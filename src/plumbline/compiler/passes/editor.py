@@ -39,7 +39,7 @@ class GraphEditor:
             self._link(node)
         self._changed = False
 
-    # -- questions --------------------------------------------------------------------------------------------
+    # -- questions -------------------------------------------------------------------------------------------
 
     @property
     def symbols(self) -> Mapping[str, int]:
@@ -94,7 +94,7 @@ class GraphEditor:
             return None
         return float(constant.read().reshape(-1)[0])
 
-    # -- changes ----------------------------------------------------------------------------------------------
+    # -- changes ---------------------------------------------------------------------------------------------
 
     def add_constant(self, array: np.ndarray, name: str) -> TensorID:
         """A new constant from an array."""
@@ -200,7 +200,7 @@ class GraphEditor:
             outputs=self._outputs,
         )
 
-    # -- inside -----------------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------------------
 
     def _live(self) -> list[OperatorNode]:
         live: dict[str, OperatorNode] = {}

@@ -1,7 +1,7 @@
 """Fold scaling and shifting of channels into the weights of the convolution before it.
 
-Batch normalisation becomes a scale and a shift per channel. Behind a convolution with constant weights that nobody else
-reads, they change the weights; elsewhere they become `mul` and `add`.
+Batch normalisation becomes a scale and a shift per channel. Behind a convolution with constant weights that
+nobody else reads, they change the weights; elsewhere they become `mul` and `add`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _derived(
 
 
 def _fold_next(editor: GraphEditor, conv: OperatorNode, report: PassReport) -> OperatorNode | None:
-    """Fold the only reader of a convolution when it scales or shifts channels by constants; the new convolution."""
+    """Fold the only reader of a convolution where it scales or shifts channels; the new convolution."""
     reader = editor.find_only_reader(conv.outputs[0])
     w = editor.find_constant(conv.inputs[1])
     bias = conv.inputs[2] if len(conv.inputs) > 2 else None
@@ -141,7 +141,7 @@ def _scaled_weights(editor: GraphEditor, conv: OperatorNode, w: Constant, factor
 def _vector(
     editor: GraphEditor, conv: OperatorNode, operation: str, parts: tuple[TensorID | None, TensorID]
 ) -> TensorID:
-    """The sum or product of two per-channel constants as a vector [O]; an absent first part counts as nothing."""
+    """The sum or product of two per-channel constants as a vector [O]; an absent first part is left out."""
     given = [c for c in (editor.find_constant(p) for p in parts) if c is not None]
     channels = int(str(editor.type_of(conv.outputs[0]).shape[1]))
     combine = np.multiply if operation == "mul" else np.add

@@ -1,7 +1,7 @@
 """Compute operators whose operands are all constant, at build, by their references.
 
-Symbolic attributes keep an operator; so does a result that is much larger than its operands (a constant that is
-expanded is cheaper to make than to store).
+Symbolic attributes keep an operator; so does a result that is much larger than its operands (a constant that
+is expanded is cheaper to make than to store).
 """
 
 from __future__ import annotations

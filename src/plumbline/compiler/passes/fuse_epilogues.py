@@ -1,4 +1,4 @@
-"""Compute pointwise operators at the end of the structured operator that feeds them, while values are in registers.
+"""Compute pointwise operators at the end of the structured operator that feeds them, in registers.
 
 Of several structured operands the one made last takes the program; the others are read as operands.
 """

@@ -1,6 +1,7 @@
 """Join pointwise operators into one loop.
 
-A pointwise operator whose only reader is pointwise, with a result of the same shape, is computed inside its reader.
+A pointwise operator whose only reader is pointwise, with a result of the same shape, is computed inside its
+reader.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Move float32 image operators to channel-blocked tensors.
 
-An operator moves when its extents are known (the number of images may be symbolic) and a blocked kernel exists. Every
-moved operator is followed by the way back to row-major; what nobody reads is dropped, so that a chain of moved
-operators stays blocked. Halos are decided later, by `assign_halos`.
+An operator moves when its extents are known (the number of images may be symbolic) and a blocked kernel
+exists. Every moved operator is followed by the way back to row-major; what nobody reads is dropped, so that a
+chain of moved operators stays blocked. Halos are decided later, by `assign_halos`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def lay_out_images(graph: ExecutionGraph, target: TargetDescription, report: Pas
     return mover.editor.finish()
 
 
-# -- pools ----------------------------------------------------------------------------------------------------
+# -- pools ---------------------------------------------------------------------------------------------------
 
 
 def _move_pool(mover: ImageMover, node: OperatorNode) -> bool:
@@ -73,6 +73,18 @@ def _grow_pads(x: TensorType, y: TensorType, a: Mapping[str, Any]) -> tuple[int,
         needed = (out - 1) * a["strides"][axis] + span - extent - pads[axis]
         pads[2 + axis] = max(pads[2 + axis], needed)
     return tuple(pads)
+
+
+def _move_local_response(mover: ImageMover, node: OperatorNode) -> bool:
+    """Channels must fill blocks, which hold the whole window."""
+    x, lanes = node.inputs[0], mover.target.float_lanes
+    if x is None or x not in mover.twins or node.attributes["size"] > lanes:
+        return False
+    channels = mover.editor.type_of(x).shape[1]
+    if not isinstance(channels, int) or channels % lanes:
+        return False
+    mover.replace(node, "local_response_blocked", [mover.image(x)], node.attributes)
+    return True
 
 
 def _move_global_mean(mover: ImageMover, node: OperatorNode) -> bool:
@@ -111,7 +123,7 @@ def _move_reduce_mean(mover: ImageMover, node: OperatorNode) -> bool:
     return True
 
 
-# -- maps and concatenation -----------------------------------------------------------------------------------
+# -- maps and concatenation ----------------------------------------------------------------------------------
 
 
 def _move_map(mover: ImageMover, node: OperatorNode) -> bool:
@@ -184,6 +196,7 @@ _MOVES: Mapping[str, Callable[[ImageMover, OperatorNode], bool]] = {
     "max_pool": _move_pool,
     "average_pool": _move_pool,
     "global_average_pool": _move_global_mean,
+    "local_response_normalization": _move_local_response,
     "reduce_mean": _move_reduce_mean,
     "concat": _move_concat,
     "fused_map": _move_map,

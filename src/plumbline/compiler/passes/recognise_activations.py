@@ -129,7 +129,7 @@ class _Matcher:
 def prune_program(
     program: Sequence[StoredInstruction], operands: int
 ) -> tuple[tuple[StoredInstruction, ...], tuple[int, ...]]:
-    """Drop instructions and operands that the result does not need; also the positions of the operands that stay."""
+    """The program without what its result does not need, and the positions of the operands that stay."""
     needed: set[int] = set()
     stack = [operands + len(program) - 1]
     while stack:

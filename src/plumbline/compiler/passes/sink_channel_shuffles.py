@@ -1,8 +1,9 @@
 """Recognise channel shuffles and move them behind depthwise convolutions.
 
-`reshape [N, g, C/g, H, W] -> transpose (0, 2, 1, 3, 4) -> reshape [N, C, H, W]` is one `channel_shuffle`. A depthwise
-convolution treats channels alike, so shuffling its result is shuffling its input with its weights in the old order;
-the grouped convolution behind it then reads channels by number and the shuffle costs nothing.
+`reshape [N, g, C/g, H, W] -> transpose (0, 2, 1, 3, 4) -> reshape [N, C, H, W]` is one `channel_shuffle`. A
+depthwise convolution treats channels alike, so shuffling its result is shuffling its input with its weights
+in the old order; the grouped convolution behind it then reads channels by number and the shuffle costs
+nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Image operations on channel-blocked tensors: convolutions, pooling, maps, and the way in and out of the layout."""
+"""Image operations on channel-blocked tensors: convolutions, pools, maps, and the way in and out."""
 
 from plumbline.kernels.blocked.contract import CONTRACTS
 

@@ -1,6 +1,7 @@
-"""Contracts of blocked image operations. Logically they are convolutions, pools and maps on [N, C, H, W] float32.
+"""Contracts of blocked image operations: logically convolutions, pools, maps on [N, C, H, W] float32.
 
-References work on logical tensors: layouts change addresses, never values. Weights reach a reference unpacked.
+References work on logical tensors: layouts change addresses, never values. Weights reach a reference
+unpacked.
 """
 
 from __future__ import annotations
@@ -21,15 +22,20 @@ from plumbline.kernels.blocked.map import (
     MapBlockedKernel,
     UnblockKernel,
 )
+from plumbline.kernels.blocked.response import LocalResponseBlockedKernel
 from plumbline.kernels.blocked.shuffle import ShuffleKernel
 from plumbline.kernels.blocked.window import DepthwiseKernel, PoolBlockedKernel
-from plumbline.kernels.contract import Inference, OperationContract, Precision
+from plumbline.kernels.contract import EXACT, Inference, OperationContract, Precision
+from plumbline.kernels.normalization.reference import reference_local_response
 from plumbline.kernels.pointwise.compose import reference_epilogue
 
 __all__ = ["CONTRACTS"]
 
 FLOATS = frozenset({DType.FLOAT32})
 SUMMED = Precision(relative=1e-4, absolute=2e-4)
+AVERAGED = Precision(relative=1e-5, absolute=1e-6)
+MAPPED = Precision(relative=1e-4, absolute=1e-6)
+NORMALISED = Precision(relative=2e-5, absolute=2e-5)
 
 
 def window_extent(extent: Dim, before: int, after: int, taps: int, stride: int, dilation: int) -> Dim:
@@ -197,7 +203,7 @@ def _mean(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) ->
 
 
 def _contract(
-    name: str, infer: Any, reference: Any, kernel: Any, precision: Precision = Precision()
+    name: str, infer: Any, reference: Any, kernel: Any, precision: Precision = EXACT
 ) -> OperationContract:
     return OperationContract(
         name=name, infer=infer, reference=reference, kernel=kernel, precision=precision, dtypes=FLOATS,
@@ -210,11 +216,15 @@ CONTRACTS = (
     _contract("conv_grouped_blocked", _infer_grouped, _grouped, GroupedConvKernel(), SUMMED),
     _contract("channel_shuffle", _infer_shuffle, _shuffle, ShuffleKernel()),
     _contract("depthwise_blocked", _infer_depthwise, _depthwise, DepthwiseKernel(), SUMMED),
-    _contract("pool_blocked", _infer_pool, _pool, PoolBlockedKernel(), Precision(relative=1e-5, absolute=1e-6)),
-    _contract("map_blocked", _infer_map, _map, MapBlockedKernel(), Precision(relative=1e-4, absolute=1e-6)),
+    _contract("pool_blocked", _infer_pool, _pool, PoolBlockedKernel(), AVERAGED),
+    _contract("map_blocked", _infer_map, _map, MapBlockedKernel(), MAPPED),
     _contract("concat_blocked", _infer_concat, _concat, ConcatBlockedKernel()),
     _contract("block_image", _infer_same, _copy, BlockKernel()),
     _contract("unblock_image", _infer_same, _copy, UnblockKernel()),
+    _contract(
+        "local_response_blocked", _infer_same, reference_local_response, LocalResponseBlockedKernel(),
+        NORMALISED,
+    ),
     _contract("global_mean_blocked", _infer_mean, _mean, GlobalMeanKernel(), SUMMED),
     OperationContract(
         name="unblock_view", infer=_infer_same, reference=_copy, kernel=None, is_view=True, dtypes=FLOATS,

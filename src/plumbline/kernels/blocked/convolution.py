@@ -1,7 +1,7 @@
 """Native code of `conv_blocked`: implicit matrix products on blocked images.
 
-A unit is one pixel tile times one panel of output channels. Units walk either all tiles of a panel (large weights: the
-panel stays in cache) or all panels of a tile (small weights: the pixels stay in cache).
+A unit is one pixel tile times one panel of output channels. Units walk either all tiles of a panel (large
+weights: the panel stays in cache) or all panels of a tile (small weights: the pixels stay in cache).
 """
 
 from __future__ import annotations

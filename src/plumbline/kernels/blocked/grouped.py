@@ -1,8 +1,9 @@
 """Native code of `conv_grouped_blocked`: grouped convolution whose groups need not fill channel blocks.
 
-The work is cut into entries: one output block and one group that has channels in it. An entry computes a whole vector
-of outputs from the input channels of its group, which it finds by number, and stores only the lanes of its group. So
-groups never meet in arithmetic (an infinity in one cannot reach another), and input channels may come in any order.
+The work is cut into entries: one output block and one group that has channels in it. An entry computes a
+whole vector of outputs from the input channels of its group, which it finds by number, and stores only the
+lanes of its group. So groups never meet in arithmetic (an infinity in one cannot reach another), and input
+channels may come in any order.
 """
 
 from __future__ import annotations
@@ -160,10 +161,17 @@ class _Emitter:
             number = b.load(record, DType.INT64, b.index(k) + HEADER)
             shift = number / p.lanes * self.x.plane_stride + number % p.lanes
             return accumulate(
-                b, lanes=p.lanes, vectors=1, input_pointer=b.offset(source, FLOAT, shift), row_offsets=offsets,
-                weight_pointer=b.offset(stream, FLOAT, b.index(k) * taps), loops=loops, inner=[0],
-                initial=carried, prefetch=False,
-            )  # fmt: skip
+                b,
+                lanes=p.lanes,
+                vectors=1,
+                input_pointer=b.offset(source, FLOAT, shift),
+                row_offsets=offsets,
+                weight_pointer=b.offset(stream, FLOAT, b.index(k) * taps),
+                loops=loops,
+                inner=[0],
+                initial=carried,
+                prefetch=False,
+            )
 
         return b.reduce(0, p.c, zero, channel)
 

@@ -83,8 +83,8 @@ class BlockKernel:
             y.zero_halo(b, plane, row, 1)
 
     def _row(
-        self, call: KernelCall, x: TensorRef, y: BlockedImage, image: Value, block: Value, row: Value, start: Value,
-        channels: int,
+        self, call: KernelCall, x: TensorRef, y: BlockedImage,
+        image: Value, block: Value, row: Value, start: Value, channels: int,
     ) -> None:  # fmt: skip
         b = call.builder
         first = x.offset([image, block * y.lanes, row, 0])
@@ -119,8 +119,8 @@ class UnblockKernel:
                     self._row(call, x, y, image, block, row, start, tail)
 
     def _row(
-        self, call: KernelCall, x: BlockedImage, y: TensorRef, image: Value, block: Value, row: Value, start: Value,
-        channels: int,
+        self, call: KernelCall, x: BlockedImage, y: TensorRef,
+        image: Value, block: Value, row: Value, start: Value, channels: int,
     ) -> None:  # fmt: skip
         b = call.builder
         first = y.offset([image, block * x.lanes, row, 0])

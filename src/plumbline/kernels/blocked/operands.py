@@ -1,4 +1,4 @@
-"""Operands of a pointwise program beside a blocked image: further images, vectors along the channels, numbers."""
+"""Operands of a pointwise program beside a blocked image: further images, vectors of channels, numbers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BlockedOperands:
         return cls(call.builder, call.target.float_lanes, tuple(found))
 
     def per_block(self, image: Value, block: Value, extent: tuple[int, int]) -> list[Value | None]:
-        """What is the same for all pixels of a channel block, read once; None for operands that differ by pixel.
+        """What all pixels of a channel block share, read once; None for operands that differ by pixel.
 
         Args:
             image: number of the image.

@@ -1,11 +1,12 @@
 """The weight streams of blocked convolutions.
 
 Packed("conv", (o, c, kh, kw, vectors, lanes)): for each panel of `vectors` output blocks: whole input blocks
-[block][kh][kw][lane][panel column], then the input channels that do not fill a block [kh][kw][channel][panel column].
+[block][kh][kw][lane][panel column], then the input channels that do not fill a block
+[kh][kw][channel][panel column].
 Packed("conv_planar", same): for row-major inputs, [c][kh][kw][panel column] for each panel.
 Packed("depthwise", (c, kh, kw, lanes)): [block][kh][kw][lane].
-Packed("conv_grouped", (o, c, kh, kw, groups, lanes)): [entry][c][kh][kw][lane], see `grouped.group_entries`; c counts
-the channels of one group.
+Packed("conv_grouped", (o, c, kh, kw, groups, lanes)): [entry][c][kh][kw][lane], see `grouped.group_entries`;
+c counts the channels of one group.
 Columns and lanes past the last channel are zero.
 """
 

@@ -1,4 +1,4 @@
-"""Native code of `channel_shuffle` on row-major images: channel i of group j becomes channel i * groups + j."""
+"""Native code of `channel_shuffle`, row-major: channel i of group j becomes channel i * groups + j."""
 
 from __future__ import annotations
 

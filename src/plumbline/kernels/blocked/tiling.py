@@ -1,7 +1,7 @@
 """Which pixels a register tile covers, and which tile is best.
 
-An image is cut into a grid of tiles: row groups times column pieces. Only one of the two is cut into unequal pieces
-(sizes that differ by one), so that a kernel needs at most two variants of its code.
+An image is cut into a grid of tiles: row groups times column pieces. Only one of the two is cut into unequal
+pieces (sizes that differ by one), so that a kernel needs at most two variants of its code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PixelGrid:
         return tuple((r, c) for r in self.rows.sizes for c in self.columns.sizes)
 
     def cost(self, vectors: int) -> float:
-        """Estimated cycles per reduction step of a plane: two multiply-adds and two loads a cycle, latency 4."""
+        """Estimated cycles per reduction step of a plane: two multiply-adds, two loads a cycle, latency 4."""
         total = 0.0
         for rows, row_count in _weighted(self.rows):
             for columns, column_count in _weighted(self.columns):

@@ -1,7 +1,7 @@
-"""Native code of sliding windows within one channel block: depthwise convolution, maximum and average pooling.
+"""Native code of sliding windows within a channel block: depthwise convolution, maximum and average.
 
-A unit is one output row of one channel block. A row is cut into pieces of a few pixels whose inputs are read once into
-registers; taps are visited row by row, left to right, for every pixel alike.
+A unit is one output row of one channel block. A row is cut into pieces of a few pixels whose inputs are read
+once into registers; taps are visited row by row, left to right, for every pixel alike.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ class DepthwiseKernel(_WindowKernel):
 
 
 class PoolBlockedKernel(_WindowKernel):
-    """Maximum or average over windows. `mode` is `max` or `average`; windows that leave the image count only the
-    pixels inside, unless `include_pad`."""
+    """Maximum or average over windows, by `mode`: `max` or `average`.
+
+    Windows that leave the image count only the pixels inside, unless `include_pad`.
+    """
 
     def emit(self, call: KernelCall) -> None:
         """Rows of a block; windows are clamped to the image where the halo is no neutral element."""
@@ -117,7 +119,7 @@ class _Window:
         y.zero_halo(b, target, row, 1)
 
     def _pixels(self) -> int:
-        """Pixels of a piece: accumulators, one row of inputs and the resident weights must fit the registers."""
+        """Pixels of a piece: accumulators, a row of inputs and the resident weights must fit the registers."""
         registers = int(self.call.target.vector_registers)
         resident = min(self.kh * self.kw, RESIDENT_TAPS) if self.mode == "depthwise" else 0
         span = self.sw if self.kw > 1 else 1
@@ -173,14 +175,14 @@ class _Window:
         return b.maximum(accumulator, value) if self.mode == "max" else accumulator + value
 
     def _store(
-        self, value: Value, start: Value, column: Value, loaded: list[Value | None], image: Value, block: Value,
-        row: Value,
+        self, value: Value, start: Value, column: Value, loaded: list[Value | None],
+        image: Value, block: Value, row: Value,
     ) -> None:  # fmt: skip
         starts = self.operands.starts(image, block, row, column)
         result = self.operands.apply(self.program, value, loaded, starts)
         self.b.store(result, self.y.pointer, start + column * self.lanes, align=4 * self.lanes)
 
-    # -- windows that leave the image -------------------------------------------------------------------------
+    # -- windows that leave the image ------------------------------------------------------------------------
 
     def _clamped_row(
         self, plane: Value, row: Value, start: Value, image: Value, block: Value, loaded: list[Value | None]

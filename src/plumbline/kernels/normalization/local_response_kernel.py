@@ -11,7 +11,7 @@ from plumbline.kernels.emit.ir import FunctionBuilder, Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.pointwise.expression import compute_dtype
 
-__all__ = ["LocalResponseKernel"]
+__all__ = ["LocalResponseKernel", "inverse_power"]
 
 
 class LocalResponseKernel:
@@ -48,13 +48,13 @@ class LocalResponseKernel:
                     return [held[0] + value * value]
 
                 (total,) = b.reduce(low, high, [b.const(dtype, 0.0, width)], square)
-                result = load(channel) * _inverse_power(b, total * alpha + bias, beta)
+                result = load(channel) * inverse_power(b, total * alpha + bias, beta)
                 output.store_flat(b.cast(result, output.dtype), image + channel * plane + i)
 
             b.vectorize(plane, call.target.lanes(dtype), write)
 
 
-def _inverse_power(b: FunctionBuilder, x: Value, beta: float) -> Value:
+def inverse_power(b: FunctionBuilder, x: Value, beta: float) -> Value:
     """x ** -beta; square roots where beta is a multiple of a quarter under 1."""
     if beta == 0.75:
         root = b.sqrt(x)
