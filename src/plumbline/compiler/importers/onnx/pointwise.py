@@ -20,7 +20,7 @@ _PLAIN = {
     "Div": "div", "Equal": "equal", "Erf": "erf", "Exp": "exp", "Floor": "floor", "Greater": "greater",
     "GreaterOrEqual": "greater_or_equal", "HardSwish": "hard_swish", "IsNaN": "is_nan", "Less": "less",
     "LessOrEqual": "less_or_equal", "Log": "log", "Mish": "mish", "Mul": "mul", "Neg": "neg", "Not": "not",
-    "Or": "or", "PRelu": "prelu", "Reciprocal": "reciprocal", "Relu": "relu", "Round": "round",
+    "Or": "or", "Reciprocal": "reciprocal", "Relu": "relu", "Round": "round",
     "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin", "Sinh": "sinh", "Softplus": "softplus",
     "Softsign": "softsign", "Sqrt": "sqrt", "Sub": "sub", "Tan": "tan", "Tanh": "tanh", "Where": "where",
     "Xor": "xor",
@@ -57,6 +57,26 @@ for _operator, _operation in _PLAIN.items():
     converts(_operator)(_plain(_operation))
 for _operator, (_operation, _defaults) in _FLOAT_ATTRIBUTES.items():
     converts(_operator)(_with_floats(_operation, _defaults))
+
+
+# -- a slope per channel
+
+
+@converts("PRelu")
+def prelu_by_channel(node: NodeView) -> Converted:
+    """One slope for all or one for each channel (axis 1), until opset 6."""
+    slope, rank = node.input(1), node.rank(0)
+    if node.shape(1) == (1,) or rank < 3:
+        return node.add1("prelu", [node.input(0), slope])
+    if node.rank(1) == 1:
+        slope = node.reshape(slope, (*node.shape(1), *(1,) * (rank - 2)))
+    return node.add1("prelu", [node.input(0), slope])
+
+
+@converts("PRelu", since=7)
+def prelu(node: NodeView) -> Converted:
+    """Slopes that broadcast to the input."""
+    return node.add1("prelu", [node.input(0), node.input(1)])
 
 
 # -- several operands
