@@ -1,6 +1,7 @@
 """From a verified graph to an executable folder: passes, plan, weights, code.
 
-The order matters for the memory promise: the plan is made and held against the budget before any weight is read.
+The order matters for the memory promise: the plan is made and held against the budget before any weight is
+read.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| `PLUMBLINE_CACHE_DIR` | folder of compiled executables and remembered digests | `$XDG_CACHE_HOME/plumbline` or `~/.cache/plumbline` |
+| `PLUMBLINE_CACHE_DIR` | executables and digests | `$XDG_CACHE_HOME/plumbline`, `~/.cache/plumbline` |
 | `PLUMBLINE_CACHE_MAX_BYTES` | most bytes that executables may take | 8 GiB |
 | `PLUMBLINE_TARGET` | instruction set to compile for: `avx512`, `avx2`, `neon` | the widest of this machine |
 """

@@ -1,7 +1,8 @@
 """The planned program: the border between planning and lowering, as plain data.
 
-An ordered list of steps over three memory spaces, with every address fixed. It names no device: lowering turns it
-into code for a target, an untrusted artifact is rebuilt from it, and it is what `plumb compile --explain` prints.
+An ordered list of steps over three memory spaces, with every address fixed. It names no device: lowering
+turns it into code for a target, an untrusted artifact is rebuilt from it, and it is what `plumb compile
+--explain` prints.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """Weights in the order in which one kernel reads them; `scheme` names the packer, `parameters` feed it."""
+    """Weights in the order in which a kernel reads them; `scheme` names the packer, `parameters` feed it."""
 
     scheme: str
     parameters: tuple[int, ...] = ()

@@ -1,1 +1,3 @@
-"""L3 engine: requests on executables. Sees `execution` and below; reaches the compiler only through what is given to it."""
+"""L3 engine: requests on executables.
+Sees `execution` and below; reaches the compiler only through what is given to it.
+"""

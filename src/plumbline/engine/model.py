@@ -102,7 +102,7 @@ class Model:
         for _ in range(contexts):
             self._free.put(self.context())
 
-    # -- facts ------------------------------------------------------------------------------------------------
+    # -- facts -----------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -139,7 +139,7 @@ class Model:
             found[b.name] = np.frombuffer(self._state_map, b.dtype.numpy, count, b.offset).reshape(shape)
         return found
 
-    # -- running ----------------------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------------------
 
     def run(
         self, inputs: Mapping[str, Any], *, out: Mapping[str, np.ndarray] | None = None
@@ -204,9 +204,13 @@ class Model:
             ]
             owned = ExitStack()
             context = ExecutionContext(
-                self.manifest, self._entries, streams[0], self._weights.ctypes.data if self._weights.size else 0,
-                self._state.ctypes.data, lambda _context: owned.close(),
-            )  # fmt: skip
+                self.manifest,
+                self._entries,
+                streams[0],
+                self._weights.ctypes.data if self._weights.size else 0,
+                self._state.ctypes.data,
+                lambda _context: owned.close(),
+            )
             if len(streams) > 1:
                 run = opened.enter_context(SegmentedRun(self._device, self._nodes, context.launches, streams))
                 context.run_through(run.run)
@@ -230,7 +234,7 @@ class Model:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    # -- inside -----------------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------------------
 
     def _verify_open(self) -> None:
         if self._closed:
@@ -319,7 +323,7 @@ def _returned(view: np.ndarray, given: np.ndarray | None) -> np.ndarray:
 
 
 def _shifted_symbol(dim: Dim) -> tuple[str | None, int]:
-    """The symbol of a dimension that is a symbol or a symbol plus a number, and that number; else None and 0."""
+    """The symbol and the number of a dimension `symbol` or `symbol + number`; None and 0 for any other."""
     terms = dict(dim.terms) if isinstance(dim, Expr) else {}
     constant = terms.pop((), 0)
     if len(terms) == 1:

@@ -5,8 +5,8 @@
     weights.bin     packed weights, mapped read-only
     code.o          relocatable object; code.so beside it where a linker was found
 
-Native code is trusted only from the user's own cache (see `compiler.cache`); this module reads and checks, it does not
-decide trust.
+Native code is trusted only from the user's own cache (see `compiler.cache`); this module reads and checks, it
+does not decide trust.
 """
 
 from __future__ import annotations

@@ -210,9 +210,7 @@ class ComputeBackend(Protocol):
     def find_refusal(self, signature: StepSignature) -> str | None:
         """Why it does not run a call, or None where it does. Computes nothing."""
 
-    async def execute(
-        self, operation: StepSignature, params: Sequence[np.ndarray | None]
-    ) -> OperationResult:
+    async def execute(self, operation: StepSignature, params: Sequence[np.ndarray | None]) -> OperationResult:
         """Run one operation on host arrays, which are not changed.
 
         Args:

@@ -221,9 +221,7 @@ class SimulatedBackend:
             began_ns = self.device.clock.now_ns
             try:
                 for type_, array in zip(operation.inputs, params, strict=True):
-                    placed.append(
-                        None if type_ is None or array is None else self.place(array, type_.dtype)
-                    )
+                    placed.append(None if type_ is None or array is None else self.place(array, type_.dtype))
                 node = PartNode(name=operation.operation, signature=operation, inputs=(), outputs=())
                 results = self.launch_node(node, placed, {})
                 outputs = tuple(self.fetch(t) for t in results)

@@ -87,7 +87,9 @@ class ExecutionContext:
         self._block[_WEIGHTS], self._block[_STATE] = weights, state
         self._launches = tuple(
             NativeLaunch(
-                entry=entry, context=self._block.ctypes.data, label=f"{manifest.name}/{index}",
+                entry=entry,
+                context=self._block.ctypes.data,
+                label=f"{manifest.name}/{index}",
                 cost_ns=manifest.segment_ns[index] if manifest.segment_ns else 0,
             )
             for index, entry in enumerate(entries)
@@ -159,7 +161,8 @@ class ExecutionContext:
             capacity: records to make room for.
 
         Returns:
-            int64 [records, 4]: step index, thread, begin and end in monotonic nanoseconds, as they were appended.
+            int64 [records, 4]: step index, thread, begin and end in monotonic nanoseconds, in the order in
+            which they were appended.
 
         Raises:
             ContextClosed: the context was closed.

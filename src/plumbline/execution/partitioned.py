@@ -233,9 +233,7 @@ class _Transfers:
         else:
             self._placed.setdefault(tensor, {})[backend.memory] = (result, backend)
 
-    def take(
-        self, tensor: str, backend: ComputeBackend, part: GraphPart, kind: CopyKind
-    ) -> PlacedTensor:
+    def take(self, tensor: str, backend: ComputeBackend, part: GraphPart, kind: CopyKind) -> PlacedTensor:
         """The tensor in a backend's memory, copied there on its first use."""
         held = self._placed.get(tensor, {}).get(backend.memory)
         if held is not None:

@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from os import getpid
 
 from plumbline.errors import PlumblineError, ResourceError

@@ -194,7 +194,7 @@ class Stream(Protocol):
         """Run work after what is queued and return when it is done; raises a kept or its own failure."""
 
     def bind(self, work: NativeLaunch) -> Callable[[], None]:
-        """A function without arguments that does `run(work)`, prepared once so that each call costs little."""
+        """A function without arguments that does `run(work)`, prepared once so that a call costs little."""
         ...
 
     def record(self, event: Event) -> None:

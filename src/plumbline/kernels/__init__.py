@@ -1,1 +1,3 @@
-"""L1 kernels: what each operation means, its reference in numpy and its native code as LLVM text. Sees `hardware` and below."""
+"""L1 kernels: what each operation means, its reference in numpy, its native code as LLVM text.
+Sees `hardware` and below.
+"""

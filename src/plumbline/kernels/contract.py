@@ -1,7 +1,7 @@
 """What an operation promises: its shape rule, its reference, its native kernel and its numerical behaviour.
 
-An `OperationContract` is the unit of extension: a plug-in builds one and registers it; the conformance suite of
-`plumbline.testing` then holds it to what it declares (requirements L1-02..L1-05).
+An `OperationContract` is the unit of extension: a plug-in builds one and registers it; the conformance suite
+of `plumbline.testing` then holds it to what it declares (requirements L1-02..L1-05).
 """
 
 from __future__ import annotations
@@ -195,7 +195,8 @@ class OperationContract:
         is_view: the single output shares the bytes of input 0 (reshape); no step is made.
         inplace: pairs (output, input) that may share an address when the input dies here.
         dtypes: element types of input 0 that native code supports (for listings).
-        mixes_rows: whether an output row along the leading axis may depend on other rows (batching needs not).
+        mixes_rows: whether an output row along the leading axis may depend on other rows; batching needs
+            that it does not.
     """
 
     name: str

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class ModelSourceUnknown(ValidationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """What the caller decides about loading; every field takes part in the cache key where it changes code."""
+    """What the caller decides about loading; a field that changes code takes part in the cache key."""
 
     threads: int = 1
     symbols: Mapping[str, int] = field(default_factory=dict)
@@ -91,8 +91,8 @@ def load(
         symbols: bound of each symbolic dimension, by name.
         shapes: shapes of inputs that the model leaves open.
         constants: inputs to bind at build, by name.
-        memory_budget: most bytes for weights, state and all contexts; a larger plan is refused before weights are
-            read.
+        memory_budget: most bytes for weights, state and all contexts; a larger plan is refused before
+            weights are read.
         contexts: arenas to make now, which is how many `run` calls go at once.
         streams: streams that the segments of one context may use at once, with events between them;
             independent branches then share no memory.
@@ -170,14 +170,21 @@ def _text_settings(source: str | os.PathLike[str]) -> TextSettings:
 
     found = read_encoder_folder(Path(source))
     return TextSettings(
-        tokenizer=found.tokenizer, max_tokens=found.sentence.max_tokens, vocabulary=found.config.vocabulary,
-        lowercase=found.sentence.lowercase, prompt=found.sentence.prompt, assumptions=found.sentence.assumptions,
-    )  # fmt: skip
+        tokenizer=found.tokenizer,
+        max_tokens=found.sentence.max_tokens,
+        vocabulary=found.config.vocabulary,
+        lowercase=found.sentence.lowercase,
+        prompt=found.sentence.prompt,
+        assumptions=found.sentence.assumptions,
+    )
 
 
 def open_artifact(folder: Path, options: LoadOptions, settings: Settings) -> Model:
-    """Open a compiled folder. Its native code is used only inside the user's own cache; elsewhere the planned program
-    is verified and lowered again."""
+    """Open a compiled folder.
+
+    Its native code is used only inside the user's own cache; elsewhere the planned program is verified and
+    lowered again.
+    """
     inside = settings.cache_dir.resolve() in folder.resolve().parents
     if inside:
         return _open_folder(folder, options)
@@ -276,9 +283,13 @@ def _verify_budget(manifest: Manifest, options: LoadOptions) -> None:
         from plumbline.compiler.planning.memory import MemoryBudgetError
 
         raise MemoryBudgetError(
-            required_bytes=total, weights_bytes=manifest.plan.weights_bytes, state_bytes=manifest.plan.state_bytes,
-            contexts=options.contexts, arena_bytes=manifest.plan.peak_bytes, budget_bytes=options.memory_budget,
-        )  # fmt: skip
+            required_bytes=total,
+            weights_bytes=manifest.plan.weights_bytes,
+            state_bytes=manifest.plan.state_bytes,
+            contexts=options.contexts,
+            arena_bytes=manifest.plan.peak_bytes,
+            budget_bytes=options.memory_budget,
+        )
 
 
 def _library(folder: Path, manifest: Manifest) -> CodeLibrary:

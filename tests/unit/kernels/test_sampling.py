@@ -157,8 +157,8 @@ def test_max_unpool_puts_values_back_and_drops_strays() -> None:
 
 @pytest.mark.parametrize(("group", "offset_group"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_deform_conv_samples_its_window(group: int, offset_group: int) -> None:
-    rule: dict[str, Any] = {"strides": (1, 2), "dilations": (2, 1), "before": (1, 0), "after": (0, 1), "group": group,
-            "offset_group": offset_group}  # fmt: skip
+    rule: dict[str, Any] = {"strides": (1, 2), "dilations": (2, 1), "before": (1, 0), "after": (0, 1)}
+    rule |= {"group": group, "offset_group": offset_group}
     x, w = numbers(2, 4, 5, 6), numbers(4, 4 // group, 2, 3)
     offsets, mask = numbers(2, offset_group * 12, 4, 3), numbers(2, offset_group * 6, 4, 3)
     verify("deform_conv", x, w, offsets, **rule)

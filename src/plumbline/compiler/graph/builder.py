@@ -1,8 +1,8 @@
 """`GraphBuilder`: append operators, get typed tensors back, and never compute a shape twice.
 
 The builder infers types as operators are added, follows the values of small integer tensors symbolically
-(`Shape -> Gather -> Concat -> Reshape` becomes arithmetic on dimensions), and folds operators whose inputs are all
-known. A symbolic value that is consumed as data is written by a `symbolic_value` operator.
+(`Shape -> Gather -> Concat -> Reshape` becomes arithmetic on dimensions), and folds operators whose inputs
+are all known. A symbolic value that is consumed as data is written by a `symbolic_value` operator.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class GraphBuilder:
         self._names: set[str] = set()
         self._current_source: tuple[str, ...] = ()
 
-    # -- sources ----------------------------------------------------------------------------------------------
+    # -- sources ---------------------------------------------------------------------------------------------
 
     @property
     def symbols(self) -> Mapping[str, int]:
@@ -95,12 +95,12 @@ class GraphBuilder:
         tensor = self._define(name, type_)
         self._constants[tensor] = constant
         elements = type_.elements
-        if isinstance(constant, ArrayConstant) and isinstance(elements, int):
-            if not type_.dtype.is_float and elements <= MAX_TRACKED_ELEMENTS:
-                self._values[tensor] = constant.array.astype(object)
+        small = isinstance(elements, int) and elements <= MAX_TRACKED_ELEMENTS
+        if isinstance(constant, ArrayConstant) and small and not type_.dtype.is_float:
+            self._values[tensor] = constant.array.astype(object)
         return tensor
 
-    # -- operators --------------------------------------------------------------------------------------------
+    # -- operators -------------------------------------------------------------------------------------------
 
     def source(self, *names: str) -> None:
         """Name the model-file nodes that the operators added from now on stand for."""
@@ -161,7 +161,7 @@ class GraphBuilder:
         """Return a tensor to the caller."""
         self._outputs[name] = self._materialise(tensor)
 
-    # -- questions --------------------------------------------------------------------------------------------
+    # -- questions -------------------------------------------------------------------------------------------
 
     def type_of(self, tensor: TensorID) -> TensorType:
         """Type of a tensor."""
@@ -172,7 +172,7 @@ class GraphBuilder:
         return self._values.get(tensor)
 
     def find_constant(self, tensor: TensorID) -> np.ndarray | None:
-        """The numbers of a tensor that is constant, whatever its type; reads them where they lie. Else None."""
+        """The numbers of a constant tensor of any type, read where they lie; None if it is not constant."""
         constant = self._constants.get(tensor)
         if constant is not None:
             return constant.read()
@@ -199,7 +199,7 @@ class GraphBuilder:
         verify(graph)
         return graph
 
-    # -- inside -----------------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------------------
 
     def _fold(
         self,

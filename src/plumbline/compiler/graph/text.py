@@ -9,7 +9,8 @@ One statement a line::
     node "fc" %y : float32[batch, 10] = matmul(%x, %w) {}
     output "y" = %y
 
-Constants are named by identity; `parse_graph` is given the bytes. Small ones (up to 64 values) are written out.
+Constants are named by identity; `parse_graph` is given the bytes. Small ones (up to 64 values) are written
+out.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _verify_results(graph: ExecutionGraph, node: OperatorNode, defined: set[Tens
 
 
 def _infer(graph: ExecutionGraph, node: OperatorNode) -> tuple[TensorType, ...]:
-    """Types by the operation's own rule. Attributes of a text may be absent or of a kind that no rule expects."""
+    """Types by the operation's own rule. Attributes of a text may be absent or of a kind no rule expects."""
     inputs = tuple(None if t is None else graph.type_of(t) for t in node.inputs)
     rule = get_operation(node.operation).infer
     try:

@@ -1,7 +1,7 @@
 """The driver of a segment: the SPMD function that every thread of a lane runs.
 
-Steps become phases. A phase is a set of independent tiles followed by a completion count; consecutive steps too small
-to split share one phase of one tile, so that they cost no synchronisation between them.
+Steps become phases. A phase is a set of independent tiles followed by a completion count; consecutive steps
+too small to split share one phase of one tile, so that they cost no synchronisation between them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ __all__ = ["LoweredStep", "Phase", "emit_segment", "plan_phases"]
 TILE_COST = 40_000.0
 """Least cost of one tile: about 2.5 us of a vector core. Below it a claim costs more than it spreads."""
 TILES_PER_THREAD = 24
-"""Most tiles per thread that a phase is split into, where costs allow: the last tile of a phase is what other threads
-wait for, and a disturbed core must be evened out."""
+"""Most tiles per thread of a phase, where costs allow.
+
+Other threads wait for the last tile of a phase, and a disturbed core must be evened out.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class LoweredStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """Steps between two completion counts: one step in tiles of `grain` units, or several small ones in order."""
+    """Steps between two completion counts: one in tiles of `grain` units, or several small ones in order."""
 
     steps: tuple[LoweredStep, ...]
     grain: int | None
@@ -96,7 +98,8 @@ def emit_segment(
         symbols: symbol names in the order of their slots.
         threads: 1 leaves out claims and counts altogether.
         first_phase: number of the first claim word.
-        traced_clock: number of a system clock by which begin and end of every step tile are recorded; None: not.
+        traced_clock: number of the system clock by which begin and end of every step tile are recorded;
+            None: they are not.
     """
     driver = _Driver(module, name, symbols, threads, traced_clock)
     for number, phase in enumerate(phases, start=first_phase):
@@ -191,7 +194,7 @@ class _Driver:
     def _address(self, offset_bytes: int) -> Pointer:
         return self._b.offset(Pointer("%context"), DType.UINT8, offset_bytes)
 
-    # -- trace ------------------------------------------------------------------------------------------------
+    # -- trace -----------------------------------------------------------------------------------------------
 
     def _clock(self) -> Value | None:
         if self._trace is None:

@@ -1,7 +1,7 @@
 """One LLVM function per distinct step signature.
 
-Parameters of a step function: the address of each present input, of each output, of this thread's workspace, of the
-symbol values, and the range of units `[begin, end)`.
+Parameters of a step function: the address of each present input, of each output, of this thread's workspace,
+of the symbol values, and the range of units `[begin, end)`.
 """
 
 from __future__ import annotations

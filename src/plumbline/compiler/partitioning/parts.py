@@ -18,9 +18,7 @@ from plumbline.execution.partitioned_record import Placement
 __all__ = ["as_graph", "split_graph"]
 
 
-def split_graph(
-    graph: ExecutionGraph, placements: Sequence[Placement]
-) -> tuple[tuple[GraphPart, str], ...]:
+def split_graph(graph: ExecutionGraph, placements: Sequence[Placement]) -> tuple[tuple[GraphPart, str], ...]:
     """Parts with their backends, in an order in which producers come first.
 
     Args:

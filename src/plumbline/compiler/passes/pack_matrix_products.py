@@ -40,7 +40,7 @@ def add_packed_weights(
     editor: GraphEditor, weights: TensorID, rows: object, target: TargetDescription, *, transpose: bool,
     scale: float = 1.0,
 ) -> TensorID:  # fmt: skip
-    """A constant with the packed stream of a constant [K, N] (or [N, K]) matrix, packed when it is written."""
+    """A constant with the packed stream of a constant [K, N] (or [N, K]) matrix, made when it is written."""
     constant = _constant(editor, weights)
     shape = editor.type_of(weights).shape
     k, n = (int(str(d)) for d in (reversed(shape) if transpose else shape))

@@ -1,4 +1,4 @@
-"""From a graph to a planned program: order, lifetimes, addresses. Pure: reads no weight and allocates nothing."""
+"""From a graph to a planned program: order, lifetimes, addresses. Reads no weight, allocates nothing."""
 
 from __future__ import annotations
 
@@ -59,9 +59,12 @@ class ProgramPlan:
         """
         if budget_bytes is not None:
             verify_budget(
-                self.allocation, weights_bytes=self.program.weights_bytes, state_bytes=self.program.state_bytes,
-                contexts=contexts, budget_bytes=budget_bytes,
-            )  # fmt: skip
+                self.allocation,
+                weights_bytes=self.program.weights_bytes,
+                state_bytes=self.program.state_bytes,
+                contexts=contexts,
+                budget_bytes=budget_bytes,
+            )
 
 
 def plan_program(

@@ -79,7 +79,15 @@ def parse_program(text: str) -> PlannedProgram:
         program = _program(document)
     except ProgramRefused:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError, PlumblineError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SyntaxError,
+        PlumblineError,
+    ) as error:
         raise ProgramRefused(place="document", reason=f"damaged ({type(error).__name__}: {error})") from error
     verify_addresses(program)
     return program
@@ -130,8 +138,10 @@ def verify_addresses(program: PlannedProgram) -> None:
         ProgramRefused: naming the step and the operand.
     """
     sizes = {
-        Space.ARENA: program.arena_bytes, Space.WEIGHTS: program.weights_bytes, Space.STATE: program.state_bytes,
-    }  # fmt: skip
+        Space.ARENA: program.arena_bytes,
+        Space.WEIGHTS: program.weights_bytes,
+        Space.STATE: program.state_bytes,
+    }
     for step in program.steps:
         for operand in (*step.inputs, *step.outputs):
             if operand is None:
@@ -140,7 +150,8 @@ def verify_addresses(program: PlannedProgram) -> None:
             if not isinstance(operand.type.layout, Packed):
                 size = upper_bound(storage_bytes(operand.type), program.symbols)
             if operand.offset < 0 or operand.offset + size > sizes[operand.space]:
-                raise ProgramRefused(place=f"step {step.name!r}", reason=f"operand {operand.value!r} lies outside")
+                reason = f"operand {operand.value!r} lies outside"
+                raise ProgramRefused(place=f"step {step.name!r}", reason=reason)
         end = step.workspace_offset + step.workspace_bytes * program.threads
         if step.workspace_offset < 0 or step.workspace_bytes < 0 or end > program.arena_bytes:
             raise ProgramRefused(place=f"step {step.name!r}", reason="its workspace lies outside the arena")

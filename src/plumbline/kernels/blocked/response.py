@@ -1,7 +1,7 @@
-"""Native code of `local_response_blocked`: local response normalisation across the channels of a blocked image.
+"""Native code of `local_response_blocked`: local response normalisation across channels of blocked images.
 
-The window of channels around a block reaches into its two neighbours; squares of the three blocks are shifted past each
-other in registers. Channels fill whole blocks.
+The window of channels around a block reaches into its two neighbours; squares of the three blocks are shifted
+past each other in registers. Channels fill whole blocks.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class _Window:
         y.zero_halo(b, target, row, 1)
 
     def _pixels(self) -> int:
-        """Pixels of a piece: accumulators, a row of inputs and the resident weights must fit the registers."""
+        """Pixels of a piece: accumulators, a row of inputs and resident weights must fit the registers."""
         registers = int(self.call.target.vector_registers)
         resident = min(self.kh * self.kw, RESIDENT_TAPS) if self.mode == "depthwise" else 0
         span = self.sw if self.kw > 1 else 1

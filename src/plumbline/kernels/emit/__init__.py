@@ -1,1 +1,1 @@
-"""LLVM IR text: the builder, tensor access, vector mathematics, targets and the thread runtime of generated code."""
+"""LLVM IR text: the builder, tensor access, vector mathematics, targets and the thread runtime."""

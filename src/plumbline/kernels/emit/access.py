@@ -62,7 +62,7 @@ class MemoryAccess(Arithmetic):
         self.statement(f"store {stored.type} {stored.text}, ptr {address.text}, align {alignment}")
 
     def load_partial(self, pointer: Pointer, dtype: DType, index: Index, *, lanes: int, valid: int) -> Value:
-        """Read the first `valid` of `lanes` consecutive elements; the other lanes are zero and not touched."""
+        """Read the first `valid` of `lanes` consecutive elements; other lanes are zero, not read."""
         address = self.offset(pointer, dtype, index)
         kind = llvm_type(dtype, lanes)
         name = f"llvm.masked.load.{mangle(kind)}.p0"
@@ -78,8 +78,8 @@ class MemoryAccess(Arithmetic):
         name = f"llvm.masked.store.{mangle(value.type)}.p0"
         self.module.declare(name, f"declare void @{name}({value.type}, ptr, <{value.lanes} x i1>)")
         self.statement(
-            f"call void @{name}({value.type} {value.text}, ptr align {value.dtype.size_bytes} {address.text}, "
-            f"{lane_mask(value.lanes, valid)})"
+            f"call void @{name}({value.type} {value.text}, "
+            f"ptr align {value.dtype.size_bytes} {address.text}, {lane_mask(value.lanes, valid)})"
         )
 
     def masked_store(self, value: Value, pointer: Pointer, index: Index, mask: Value) -> None:
@@ -88,8 +88,8 @@ class MemoryAccess(Arithmetic):
         name = f"llvm.masked.store.{mangle(value.type)}.p0"
         self.module.declare(name, f"declare void @{name}({value.type}, ptr, <{value.lanes} x i1>)")
         self.statement(
-            f"call void @{name}({value.type} {value.text}, ptr align {value.dtype.size_bytes} {address.text}, "
-            f"{mask.type} {mask.text})"
+            f"call void @{name}({value.type} {value.text}, "
+            f"ptr align {value.dtype.size_bytes} {address.text}, {mask.type} {mask.text})"
         )
 
     def prefetch(self, pointer: Pointer, dtype: DType, index: Index) -> None:

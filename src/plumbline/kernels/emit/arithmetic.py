@@ -122,8 +122,8 @@ class Arithmetic(Conversion):
     def _extreme(self, predicate: str, a: Operand, b: Operand) -> Value:
         """Select by comparison: the operand that stands last is kept where the comparison fails, as with NaN.
 
-        With a number on one side this is one instruction where the machine has a float maximum; else a NaN on the
-        left must be put back.
+        With a number on one side this is one instruction where the machine has a float maximum; else a NaN on
+        the left must be put back.
         """
         if not isinstance(b, Value):
             a, b = b, a

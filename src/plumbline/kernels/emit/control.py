@@ -17,7 +17,7 @@ class ControlFlow(MemoryAccess):
 
     @contextmanager
     def range(self, low: Index, high: Index, step: int = 1) -> Iterator[Index]:
-        """`for i in range(low, high, step)`; a single static trip is emitted in line, zero trips are legal."""
+        """`for i in range(low, high, step)`; one static trip is emitted in line, no trips are legal."""
         if not is_value(low) and not is_value(high) and low < high <= low + step:
             yield low
             return

@@ -1,9 +1,10 @@
 """Typed builder of LLVM IR text: the vocabulary that kernels are written in.
 
-`FunctionBuilder` gives kernels a small vocabulary: typed values with Python operators, loads and stores, counted
-loops, selects and the arithmetic of ONNX. Everything is static single assignment text; mutable `Variable`s are
-stack slots that LLVM's SROA pass turns into registers. A plain Python `int` stands for an index constant wherever
-an index is wanted, so extents may be integers (static) or values (symbolic) without a second code path.
+`FunctionBuilder` gives kernels a small vocabulary: typed values with Python operators, loads and stores,
+counted loops, selects and the arithmetic of ONNX. Everything is static single assignment text; mutable
+`Variable`s are stack slots that LLVM's SROA pass turns into registers. A plain Python `int` stands for an
+index constant wherever an index is wanted, so extents may be integers (static) or values (symbolic) without a
+second code path.
 
 No fast-math flag is ever written: results are those of the operations in the order in which they stand
 (design, section 3: bits do not depend on threads, batch mix or bounds).

@@ -1,16 +1,17 @@
 """The thread runtime of generated code, as LLVM text: lanes, claims and completion counters.
 
-Every thread of a lane runs the same segment function. Threads claim tiles of a phase and count finished tiles; a
-phase is over when all its tiles are finished, not when all threads have arrived. So a thread that was descheduled
-holds up nobody unless it holds a tile, and a thread that wakes late walks through finished phases and joins the rest.
+Every thread of a lane runs the same segment function. Threads claim tiles of a phase and count finished
+tiles; a phase is over when all its tiles are finished, not when all threads have arrived. So a thread that
+was descheduled holds up nobody unless it holds a tile, and a thread that wakes late walks through finished
+phases and joins the rest.
 
-A claim counter is one 64-bit word `epoch:32 | taken from the back:16 | taken from the front:16`; even threads take
-from the front and odd ones from the back, so that a thread tends to meet the same rows in the next phase. A word
-whose epoch is older than the run counts as zero, so nothing is reset between runs; a word whose epoch is newer tells a
-late thread that its run is over.
+A claim counter is one 64-bit word `epoch:32 | taken from the back:16 | taken from the front:16`; even threads
+take from the front and odd ones from the back, so that a thread tends to meet the same rows in the next
+phase. A word whose epoch is older than the run counts as zero, so nothing is reset between runs; a word whose
+epoch is newer tells a late thread that its run is over.
 
-Memory of a lane (int64 slots, one cache line apart): 0 threads, 8 sequence (odd while being published), 16 parked
-workers, 24 entry, 25 context, 26 epoch, 64 + 8 * tid: whether thread tid may be inside a run.
+Memory of a lane (int64 slots, one cache line apart): 0 threads, 8 sequence (odd while being published), 16
+parked workers, 24 entry, 25 context, 26 epoch, 64 + 8 * tid: whether thread tid may be inside a run.
 Memory of a context (int64 slots): see `ContextSlots`.
 """
 
@@ -22,8 +23,14 @@ from enum import IntEnum
 from plumbline.kernels.emit.ir import ModuleBuilder
 
 __all__ = [
-    "CLAIMS_OFFSET_BYTES", "LANE_SYMBOLS", "MAX_SYMBOLS", "MAX_TILES", "ContextSlots", "HostSystem", "add_runtime",
-]  # fmt: skip
+    "CLAIMS_OFFSET_BYTES",
+    "LANE_SYMBOLS",
+    "MAX_SYMBOLS",
+    "MAX_TILES",
+    "ContextSlots",
+    "HostSystem",
+    "add_runtime",
+]
 
 
 class ContextSlots(IntEnum):
@@ -198,7 +205,8 @@ def _park(system: HostSystem) -> str:
         number = system.futex_number
         wait = (
             "%e32 = trunc i64 %expected to i32\n  "
-            f"%r = call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i32 128, i32 %e32, ptr null, ptr null, i32 0)"
+            f"%r = call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i32 128, i32 %e32, ptr null, "
+            "ptr null, i32 0)"
         )
         wake = (
             f"%r = call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i32 129, i32 2147483647, ptr null, "

@@ -1,7 +1,7 @@
 """Target descriptions: what the code generator may assume of an instruction set.
 
-A description is data: vector width, registers and preferred tiles. Emission differs between targets in these numbers
-only; bits are promised per description, not across descriptions.
+A description is data: vector width, registers and preferred tiles. Emission differs between targets in these
+numbers only; bits are promised per description, not across descriptions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ class TargetDescription:
     """An instruction set for code generation.
 
     `tiles` lists (rows, vectors) register tiles of the matrix micro-kernel, preferred first: `rows * vectors`
-    accumulators plus `vectors` weights and `spare_registers` broadcasts must fit the registers. An instruction set
-    that broadcasts from memory needs one; where scalars are loaded first, several are on their way at once.
+    accumulators plus `vectors` weights and `spare_registers` broadcasts must fit the registers. An
+    instruction set that broadcasts from memory needs one; where scalars are loaded first, several are on
+    their way at once.
     """
 
     name: str

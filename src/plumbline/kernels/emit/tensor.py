@@ -1,4 +1,4 @@
-"""A tensor operand inside a kernel: an address, a logical shape in integers or registers, and row-major strides."""
+"""A tensor operand inside a kernel: an address, a shape in integers or registers, row-major strides."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DimEmitter", "TensorRef", "product", "row_major_strides", "unflatten
 
 
 class DimEmitter:
-    """Turns dimensions into integers or registers. All symbols are read once, in the entry of the function."""
+    """Turns dimensions into integers or registers. Symbols are read once, in the entry of the function."""
 
     def __init__(self, builder: FunctionBuilder, symbols: Pointer, names: Sequence[str]) -> None:
         self._builder = builder
@@ -24,7 +24,7 @@ class DimEmitter:
         }
 
     def __call__(self, dim: Dim) -> Index:
-        """The run-time value of a dimension. Call it before the first loop, so that it dominates every use."""
+        """The run-time value of a dimension. Call it before the first loop: it must dominate every use."""
         if isinstance(dim, int):
             return dim
         if dim not in self._cache:

@@ -1,10 +1,11 @@
 """The register tile: `rows x vectors` accumulators fed by broadcasts and a weight stream.
 
-One tile computes `rows` outputs (rows of a matrix, pixels of an image) times `vectors` whole vectors of columns. Per
-step of the reduction it reads `vectors` weight vectors, which lie in exactly that order, and one scalar per row, which
-is broadcast. Every accumulator adds its products in the order of the reduction, whatever the tile, so the tile
-decides speed and never bits. The technique is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix
-Multiplication" (ACM TOMS 34, 2008), section 5, without packing the left operand.
+One tile computes `rows` outputs (rows of a matrix, pixels of an image) times `vectors` whole vectors of
+columns. Per step of the reduction it reads `vectors` weight vectors, which lie in exactly that order, and one
+scalar per row, which is broadcast. Every accumulator adds its products in the order of the reduction,
+whatever the tile, so the tile decides speed and never bits. The technique is that of Goto and van de Geijn,
+"Anatomy of High-Performance Matrix Multiplication" (ACM TOMS 34, 2008), section 5, without packing the left
+operand.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
     y[..., m, n] = epilogue(sum_k a[..., m, k] * w[k, n], operands...)
 
-Inputs: a [..., M, K] float32 row-major, w [K, N] float32 in a `gemm` packed layout, then the operands of the epilogue.
-Attribute `epilogue`: a pointwise program (see `pointwise.epilogue`); operands are shaped like y, like [N] or like a scalar.
+Inputs: a [..., M, K] float32 row-major, w [K, N] float32 in a `gemm` packed layout, then the operands of the
+epilogue.
+Attribute `epilogue`: a pointwise program (see `pointwise.epilogue`);
+operands are shaped like y, like [N] or like a scalar.
 """
 
 from __future__ import annotations
@@ -38,7 +40,12 @@ def _reference(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any
 
 CONTRACTS = (
     OperationContract(
-        name="packed_gemm", infer=_infer, reference=_reference, kernel=PackedGemmKernel(),
-        precision=Precision(relative=1e-4, absolute=2e-4), dtypes=frozenset({DType.FLOAT32}), mixes_rows=False,
+        name="packed_gemm",
+        infer=_infer,
+        reference=_reference,
+        kernel=PackedGemmKernel(),
+        precision=Precision(relative=1e-4, absolute=2e-4),
+        dtypes=frozenset({DType.FLOAT32}),
+        mixes_rows=False,
     ),
-)  # fmt: skip
+)

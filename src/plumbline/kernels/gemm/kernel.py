@@ -1,7 +1,8 @@
 """Native code of `packed_gemm`.
 
-A unit is one register tile: some rows times one panel of columns. Units of one panel follow each other, so that its
-weights stay in cache. Row counts that are known are split evenly; others pick the tile of the right height at run time.
+A unit is one register tile: some rows times one panel of columns. Units of one panel follow each other, so
+that its weights stay in cache. Row counts that are known are split evenly; others pick the tile of the right
+height at run time.
 """
 
 from __future__ import annotations
@@ -162,15 +163,17 @@ class _Emitter:
         accumulators: list[Value] | None = None
         if whole:
             accumulators = accumulate(
-                b, lanes=lanes, vectors=vectors, input_pointer=source, row_offsets=offsets, weight_pointer=weights,
+                b, lanes=lanes, vectors=vectors,
+                input_pointer=source, row_offsets=offsets, weight_pointer=weights,
                 loops=[Reduction(extent=whole, input_stride=UNROLL, weight_stride=UNROLL * vectors * lanes)],
                 inner=range(UNROLL), prefetch=4 * self.panel.elements > NEAR_BYTES or height > 2,
             )  # fmt: skip
         if k % UNROLL or accumulators is None:
             rest = range(k % UNROLL)
             accumulators = accumulate(
-                b, lanes=lanes, vectors=vectors, input_pointer=b.offset(source, FLOAT, whole * UNROLL),
-                row_offsets=offsets, weight_pointer=b.offset(weights, FLOAT, whole * UNROLL * vectors * lanes),
+                b, lanes=lanes, vectors=vectors,
+                input_pointer=b.offset(source, FLOAT, whole * UNROLL), row_offsets=offsets,
+                weight_pointer=b.offset(weights, FLOAT, whole * UNROLL * vectors * lanes),
                 loops=[], inner=rest, initial=accumulators, prefetch=False,
             )  # fmt: skip
         self._store(accumulators, height, first, panel * self.panel.width, vectors, columns)
@@ -184,7 +187,7 @@ class _Emitter:
         vectors: int,
         columns: int | None,
     ) -> None:
-        b, n, lanes = self.b, self.panel.n, self.panel.lanes
+        n, lanes = self.panel.n, self.panel.lanes
         heavy = is_heavy(self.program)
         base = first * n + column
         for row in range(height):

@@ -1,7 +1,8 @@
 """The weight stream of `packed_gemm`: panels of columns, one row of a panel after another.
 
-Packed("gemm", (k, n, vectors, lanes)): panel p holds columns [p * width, (p + 1) * width), width = vectors * lanes;
-within it row k' is contiguous. The last panel keeps only as many whole vectors as it needs. Columns past n are zero.
+Packed("gemm", (k, n, vectors, lanes)): panel p holds columns [p * width, (p + 1) * width), width = vectors *
+lanes; within it row k' is contiguous. The last panel keeps only as many whole vectors as it needs. Columns
+past n are zero.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What happens to a tile after its reduction: a pointwise program over the accumulator and further operands.
 
-Register 0 of the program is the accumulator; registers 1.. are the operands, each seen as one of: the same place of a
-tensor shaped like the output, a vector along the columns (channels), or one number.
+Register 0 of the program is the accumulator; registers 1.. are the operands, each seen as one of: the same
+place of a tensor shaped like the output, a vector along the columns (channels), or one number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class EpilogueOperand:
 
 
 def epilogue_access(operand: TensorType, output: TensorType, column: Dim) -> Access | None:
-    """How an epilogue reads an operand beside an output whose columns have extent `column`; None: not at all."""
+    """How an epilogue reads an operand where the output's columns have extent `column`; None: not at all."""
     if operand.elements == 1:
         return Access.SCALAR
     if operand.shape == output.shape:
