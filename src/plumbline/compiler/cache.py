@@ -1,21 +1,25 @@
 """The user's own cache of executables: a private folder, one sub-folder per key, bounded in bytes.
 
-Only what lies here is run without being made again. The folder must belong to this user and be closed to others.
+Only what lies here is run without being made again. The folder must belong to this user and be closed to
+others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from plumbline.errors import ArtifactError, ResourceError
@@ -30,6 +34,8 @@ __all__ = [
 ]
 
 DEFAULT_MAX_BYTES = 8 << 30
+_GENERATOR = ("contracts", "kernels", "compiler", "execution")
+"""Packages that decide what is emitted."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -151,16 +157,89 @@ def cache_key(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-@lru_cache(maxsize=1)
 def source_fingerprint() -> str:
-    """Digest of the code generator: names, sizes and times of the sources that decide what is emitted."""
+    """Digest of the code generator: names, sizes and times of the sources that decide what is emitted.
+
+    Sources of plug-ins count with their whole package. Code without a source file (typed at a prompt) gives a
+    digest of this process alone: no other process finds what was made with it.
+    """
+    seen = hashlib.sha256(_built_in_fingerprint().encode())
+    for function in _plugin_functions():
+        place = Path(function.__code__.co_filename)
+        if not place.is_file():
+            seen.update(f"{function.__qualname__} {id(function)} {_process_token()}\n".encode())
+            continue
+        for path in _sources_beside(place):
+            seen.update(_identity(path, str(path)))
+    return seen.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _built_in_fingerprint() -> str:
     package = Path(__file__).resolve().parent.parent
     seen = hashlib.sha256()
-    for part in ("contracts", "kernels", "compiler", "execution"):
+    for part in _GENERATOR:
         for path in sorted((package / part).rglob("*.py")):
-            status = path.stat()
-            seen.update(f"{path.relative_to(package)} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return seen.hexdigest()[:16]
+            seen.update(_identity(path, str(path.relative_to(package))))
+    return seen.hexdigest()
+
+
+def _identity(path: Path, name: str) -> bytes:
+    status = path.stat()
+    return f"{name} {status.st_size} {status.st_mtime_ns}\n".encode()
+
+
+@lru_cache(maxsize=1)
+def _process_token() -> str:
+    return os.urandom(16).hex()
+
+
+def _plugin_functions() -> tuple[FunctionType, ...]:
+    """Functions of operations and converters that others registered, in a fixed order.
+
+    A registry that is not loaded yet holds none, and stays unloaded: opening a cached
+    executable needs neither.
+    """
+    found: list[Any] = []
+    registry = sys.modules.get("plumbline.kernels.registry")
+    for contract in registry.registered_operations() if registry is not None else ():
+        kernel = type(contract.kernel)
+        found += [
+            contract.infer,
+            contract.reference,
+            getattr(kernel, "work", None),
+            getattr(kernel, "emit", None),
+        ]
+    converters = sys.modules.get("plumbline.compiler.importers.onnx.registry")
+    found += converters.registered_converters() if converters is not None else ()
+    plain = (_plain_function(f) for f in found if f is not None)
+    outside = {f for f in plain if f is not None and not _is_generator(f.__module__)}
+    return tuple(sorted(outside, key=lambda f: (f.__code__.co_filename, f.__qualname__, id(f))))
+
+
+def _plain_function(function: Any) -> FunctionType | None:
+    """The function below partial applications, wrappers, methods and callable objects."""
+    while isinstance(function, partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType):
+        function = inspect.getattr_static(type(function), "__call__", None)
+    return function if isinstance(function, FunctionType) else None
+
+
+def _is_generator(module: str | None) -> bool:
+    return (module or "").startswith(tuple(f"plumbline.{part}." for part in _GENERATOR))
+
+
+def _sources_beside(path: Path) -> list[Path]:
+    """A source with all sources of its outermost package."""
+    top = path.parent
+    if not (top / "__init__.py").is_file():
+        return [path]
+    while (top.parent / "__init__.py").is_file():
+        top = top.parent
+    return sorted(top.rglob("*.py"))
 
 
 def _verify_private(folder: Path) -> None:

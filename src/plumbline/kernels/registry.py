@@ -1,4 +1,4 @@
-"""The operations that this process knows. Built-in families register on first use; plug-ins register by hand."""
+"""The operations that this process knows. Built-in families register on first use, plug-ins by hand."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
     "get_operation",
     "operations",
     "register",
+    "registered_operations",
 ]
 
 FAMILIES: tuple[str, ...] = (
@@ -99,6 +100,11 @@ def operations() -> tuple[OperationContract, ...]:
     """Every registered operation, by name."""
     _load_families()
     return tuple(_contracts[name] for name in sorted(_contracts))
+
+
+def registered_operations() -> tuple[OperationContract, ...]:
+    """What is registered so far; loads no family."""
+    return tuple(_contracts.values())
 
 
 def _load_families() -> None:

@@ -11,7 +11,15 @@ from plumbline.compiler.graph.graph import TensorID
 if TYPE_CHECKING:
     from plumbline.compiler.importers.onnx.node import NodeView
 
-__all__ = ["FAMILIES", "Converted", "Converter", "converted_operators", "converts", "find_converter"]
+__all__ = [
+    "FAMILIES",
+    "Converted",
+    "Converter",
+    "converted_operators",
+    "converts",
+    "find_converter",
+    "registered_converters",
+]
 
 Converted = TensorID | Sequence[TensorID | None]
 Converter = Callable[["NodeView"], Converted]
@@ -65,6 +73,11 @@ def converted_operators() -> tuple[tuple[str, str, int], ...]:
     """(domain, operator, since) of every converter, sorted."""
     _load_families()
     return tuple(sorted((d, o, s) for (d, o), versions in _converters.items() for s, _ in versions))
+
+
+def registered_converters() -> tuple[Converter, ...]:
+    """What is registered so far; loads no family."""
+    return tuple(function for versions in _converters.values() for _, function in versions)
 
 
 def _load_families() -> None:
