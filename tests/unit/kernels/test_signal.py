@@ -88,3 +88,17 @@ def test_signals_that_do_not_fit_are_refused() -> None:
         run_native(OPERATIONS["dft"], [floats(2, 4, 2)], {"axis": 1}, symbolic={(0, 1): "n"})
     with pytest.raises(DTypeRefused):
         run_native(OPERATIONS["dft"], [np.zeros((2, 4, 2), np.int32)], {"axis": 1})
+
+
+@pytest.mark.parametrize("length", [10, 97, 256, 1000])
+@pytest.mark.parametrize("inverse", [False, True])
+def test_float32_transforms_are_float64_transforms_rounded_once(length: int, inverse: bool) -> None:
+    """Also where large terms cancel: the distance is half a place of each number, not of the largest."""
+    x = (np.random.default_rng(length).normal(size=(3, length, 2)) * 1000).astype(np.float32)
+    x[0] = np.arange(length)[:, None]
+    numbers = x[..., 0].astype(np.float64) + 1j * x[..., 1]
+    exact = (np.fft.ifft if inverse else np.fft.fft)(numbers, axis=1)
+    expected = np.stack([exact.real, exact.imag], axis=-1)
+    (ours,) = run_native(OPERATIONS["dft"], [x], {"axis": 1, "inverse": inverse})
+    noise = 1e-12 * np.abs(numbers).sum() / (length if inverse else 1)
+    np.testing.assert_allclose(ours, expected, rtol=2.0**-23, atol=noise)

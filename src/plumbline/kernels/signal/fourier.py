@@ -10,7 +10,6 @@ from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef, unflatten
 from plumbline.kernels.emit.tensor import product as extent_product
-from plumbline.kernels.matrix.tile import accumulate
 from plumbline.kernels.signal.transform import Transform, static_length
 
 __all__ = ["DftKernel", "StftKernel", "dft_length", "infer_dft", "infer_stft"]
@@ -84,7 +83,6 @@ def _dft_plan(signature: StepSignature) -> tuple[Transform, Dim]:
     x, axis = inference.type(0), signature.attributes["axis"]
     transform = Transform(
         length=dft_length(inference), inverse=bool(signature.attributes.get("inverse", False)),
-        dtype=accumulate(x.dtype),
     )  # fmt: skip
     return transform, product((*x.shape[:axis], *x.shape[axis + 1 : -1]))
 
@@ -197,4 +195,4 @@ class StftKernel:
 
 def _frame_transform(signature: StepSignature) -> Transform:
     frame = static_length("stft", signature.attributes["frame"])
-    return Transform(length=frame, inverse=False, dtype=accumulate(signature.outputs[0].dtype))
+    return Transform(length=frame, inverse=False)

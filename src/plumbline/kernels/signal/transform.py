@@ -1,7 +1,8 @@
 """One discrete Fourier transform of a static length, in the workspace of a unit.
 
 Powers of two use the radix-2 algorithm of J. W. Cooley and J. W. Tukey (1965) with decimation in time; other
-lengths sum the definition term by term with a table of roots of unity, which costs length squared.
+lengths sum the definition term by term with a table of roots of unity, which costs length squared. Roots and
+sums are float64 for every element type.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ def static_length(operation: str, length: object) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
-    """A transform of `length` complex numbers; `inverse` also divides by the length."""
+    """A transform of `length` complex numbers; `inverse` also divides by the length.
+
+    It computes in `dtype`; results of narrower types are rounded once, when they are written.
+    """
 
     length: int
     inverse: bool
-    dtype: DType
+    dtype: DType = DType.FLOAT64
 
     @property
     def workspace_bytes(self) -> int:
