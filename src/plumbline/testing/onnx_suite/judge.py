@@ -90,10 +90,10 @@ def rounding_of(reference: np.ndarray) -> float:
     """One unit in the last place of the largest element.
 
     The suite computes outputs in their own type; its absolute tolerance of 1e-7 is finer than their rounding
-    where terms of size 1 cancel. Three cases need it. `dft_inverse*`: numpy 2 transforms complex64 in float32,
-    so that 1.9e-7 is expected where the exact value is 0; no exact transform can meet that.
-    `attention_4d_causal_fp16_expanded`: its Softmax node is expected to round every exponential and their sum
-    to float16; ours rounds once, is closer to the exact probabilities, and rounds two of them the other way.
+    where terms of size 1 cancel. Three cases need it. `dft_inverse*`: numpy 2 transforms complex64 in
+    float32, so that 1.9e-7 is expected where the exact value is 0; no exact transform can meet that.
+    `attention_4d_causal_fp16_expanded`: its Softmax node is expected to round every exponential and their
+    sum to float16; ours rounds once, closer to the exact probabilities, and two outputs differ by it.
     """
     if reference.dtype.kind != "f":
         return 0.0
