@@ -6,6 +6,7 @@ read.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 import time
@@ -166,10 +167,10 @@ def compile_graph(
     if linker is not None:
         link_shared(folder / "code.o", folder / "code.so", linker)
     clock.start("weights")
-    write_weights(plan, optimised, folder / "weights.bin")
+    weights_digest = write_weights(plan, optimised, folder / "weights.bin")
     (folder / "program.json").write_text(format_program(plan.program), encoding="utf-8")
     clock.stop()
-    manifest = _manifest(graph, plan, lowered, options, system, sum(seconds.values()))
+    manifest = _manifest(graph, plan, lowered, options, system, weights_digest, sum(seconds.values()))
     write_manifest(folder, manifest)
     return Build(
         graph=optimised, passes=report, plan=plan, lowered=lowered, manifest=manifest, seconds=seconds
@@ -203,12 +204,16 @@ class _StageClock:
         self._stage = ""
 
 
-def write_weights(plan: ProgramPlan, graph: ExecutionGraph, path: Path) -> None:
-    """Write every constant at its planned offset, one at a time."""
+def write_weights(plan: ProgramPlan, graph: ExecutionGraph, path: Path) -> str:
+    """Write every constant at its planned offset, one at a time.
+
+    Returns:
+        SHA-256 of the file in hexadecimal digits; empty for no bytes.
+    """
     size = plan.weights.size_bytes
     if size == 0:
         path.write_bytes(b"")
-        return
+        return ""
     space = np.memmap(path, np.uint8, "w+", shape=(size,))
     for offset, tensor in plan.weights.stored:
         constant, type_ = plan.constants[tensor], graph.type_of(tensor)
@@ -217,6 +222,7 @@ def write_weights(plan: ProgramPlan, graph: ExecutionGraph, path: Path) -> None:
             raise ValueError(f"constant {tensor} is larger than planned")
         space[offset : offset + data.size] = data
     space.flush()
+    return hashlib.sha256(space.data).hexdigest()
 
 
 def native_selection(target: TargetDescription) -> dict[str, Any]:
@@ -238,7 +244,7 @@ def native_selection(target: TargetDescription) -> dict[str, Any]:
 
 def _manifest(
     graph: ExecutionGraph, plan: ProgramPlan, lowered: LoweredProgram, options: BuildOptions,
-    system: HostSystem, build_seconds: float,
+    system: HostSystem, weights_digest: str, build_seconds: float,
 ) -> Manifest:  # fmt: skip
     program = plan.program
     bounds = program.symbols
@@ -268,6 +274,7 @@ def _manifest(
             state_bytes=program.state_bytes,
             digest=plan.allocation.digest,
         ),
+        weights_digest=weights_digest,
         build_seconds=build_seconds,
     )
 

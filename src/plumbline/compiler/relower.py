@@ -99,6 +99,10 @@ def relower(folder: Path, settings: CacheSettings) -> Path:
     if found is not None:
         return found
     program = _program(folder, text, manifest, target)
+    if manifest.weights_digest != weights:
+        raise ArtifactInconsistent(
+            artifact=folder.name, reason="weights.bin has another digest than the manifest states"
+        )
     with cache.make(key) as staging:
         _fill(staging, folder, program, manifest, target, system, weights)
     return _entry(cache, key, folder)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from plumbline.contracts.dims import Dim, Expr, Symbol, evaluate, format_dim
-from plumbline.errors import ValidationError
+from plumbline.errors import ExecutionError, ValidationError
 from plumbline.execution.artifact import Binding, Manifest, PlanSummary
 from plumbline.execution.code import CodeLibrary, lane_code
 from plumbline.execution.context import ExecutionContext
@@ -21,7 +21,7 @@ from plumbline.execution.segments import SegmentedRun, segment_nodes
 from plumbline.hardware.cpu import CpuDevice
 from plumbline.hardware.host.mappings import map_anonymous
 
-__all__ = ["InputRefused", "Model", "OutputRefused", "TensorInfo"]
+__all__ = ["InputRefused", "Model", "ModelClosed", "OutputRefused", "TensorInfo"]
 
 
 TRACED_CALLS_PER_STEP = 16
@@ -52,6 +52,17 @@ class OutputRefused(ValidationError):
     model: str
     output: str
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelClosed(ExecutionError):
+    """The model was used after it was closed."""
+
+    code = "execution.model_closed"
+    owner = "engine"
+    template = "model {model!r} is closed"
+
+    model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +249,7 @@ class Model:
 
     def _verify_open(self) -> None:
         if self._closed:
-            raise InputRefused(model=self.name, input="*", reason="the model is closed")
+            raise ModelClosed(model=self.name)
 
     @contextmanager
     def _borrowed(self) -> Any:

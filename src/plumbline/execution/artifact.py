@@ -32,7 +32,7 @@ __all__ = [
     "write_manifest",
 ]
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 MAX_MANIFEST_BYTES = 64 << 20
 
 
@@ -107,6 +107,7 @@ class Manifest:
     step_names: tuple[str, ...]
     step_operations: tuple[str, ...]
     plan: PlanSummary
+    weights_digest: str = ""
     build_seconds: float = 0.0
     segment_ns: tuple[int, ...] = ()
     """Estimated cost of each segment on one core."""
@@ -154,7 +155,7 @@ def _encode(manifest: Manifest) -> dict[str, Any]:
         **{
             name: getattr(manifest, name)
             for name in ("name", "digest", "target", "architecture", "system", "compiler", "threads",
-                         "claim_words", "build_seconds")
+                         "claim_words", "weights_digest", "build_seconds")
         },
         "symbols": dict(manifest.symbols),
         "inputs": [_encode_binding(b) for b in manifest.inputs],
@@ -185,6 +186,7 @@ def _decode(document: Mapping[str, Any]) -> Manifest:
         name=document["name"], digest=document["digest"], target=document["target"],
         architecture=document["architecture"], system=document["system"], compiler=document["compiler"],
         threads=int(document["threads"]), claim_words=int(document["claim_words"]),
+        weights_digest=str(document["weights_digest"]),
         build_seconds=float(document["build_seconds"]),
         symbols={str(k): int(v) for k, v in document["symbols"].items()},
         inputs=tuple(_decode_binding(b) for b in document["inputs"]),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,19 @@ class ModelSourceUnknown(ValidationError):
     template = "{source!r} is not a model: {reason}"
 
     source: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class LoadOptionRefused(ValidationError):
+    """A parameter of `load` has a value that cannot be used."""
+
+    code = "validation.load_option"
+    owner = "product"
+    template = "{option} = {value}: {reason}"
+
+    option: str
+    value: str
     reason: str
 
 
@@ -115,8 +129,7 @@ def load(
         digest=digest, target=target,
         use_cache=use_cache, progress=progress,
     )  # fmt: skip
-    if min(chosen.threads, chosen.contexts, chosen.streams) < 1:
-        raise ModelSourceUnknown(source=_label(source), reason="threads, contexts and streams are at least 1")
+    _verify_counts(chosen)
     settings = read_settings()
     if not isinstance(source, bytes) and (Path(source) / "manifest.json").is_file():
         return open_artifact(Path(source), chosen, settings)
@@ -128,6 +141,20 @@ def load(
     if _is_encoder_folder(source):
         return _open_folder(folder, chosen, partial(TextEncoder, text=_text_settings(source)))
     return _open_folder(folder, chosen)
+
+
+def _verify_counts(options: LoadOptions) -> None:
+    """Threads, contexts and streams are whole numbers from 1 on.
+
+    Raises:
+        LoadOptionRefused: naming the first that is not.
+    """
+    for option in ("threads", "contexts", "streams"):
+        value = getattr(options, option)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise LoadOptionRefused(
+                option=option, value=repr(value), reason="expected a whole number from 1 on"
+            )
 
 
 def read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> ExecutionGraph:
@@ -190,6 +217,7 @@ def open_artifact(folder: Path, options: LoadOptions, settings: Settings) -> Mod
         return _open_folder(folder, options)
     from plumbline.compiler.relower import relower
 
+    _verify_budget(read_manifest(folder), options)
     return _open_folder(relower(folder, settings), options)
 
 
@@ -208,7 +236,7 @@ def choose_target(name: str | None) -> TargetDescription:
     """The named target description, or the widest that this machine runs.
 
     Raises:
-        ModelSourceUnknown: no target has that name.
+        LoadOptionRefused: no target has that name.
     """
     from plumbline.compiler.build import choose_target as widest
     from plumbline.kernels.emit.target import TARGETS
@@ -216,7 +244,7 @@ def choose_target(name: str | None) -> TargetDescription:
     if name is None:
         return widest(read_flags())
     if name not in TARGETS:
-        raise ModelSourceUnknown(source=name, reason=f"targets are: {', '.join(TARGETS)}")
+        raise LoadOptionRefused(option="target", value=name, reason=f"targets are: {', '.join(TARGETS)}")
     return TARGETS[name]
 
 
@@ -233,6 +261,8 @@ def cpu_device() -> CpuDevice:
 
 
 _compile_lock = threading.Lock()
+UNCACHED_PREFIX = "uncached-"
+"""Executables that were not to be cached; they go when their model is closed."""
 
 
 def _compile(
@@ -252,7 +282,7 @@ def _compile(
         graph = read_graph(source, options)
         chosen = build_options(options, settings)
         if not options.use_cache:
-            folder = Path(tempfile.mkdtemp(prefix="uncached-", dir=cache.root))
+            folder = Path(tempfile.mkdtemp(prefix=UNCACHED_PREFIX, dir=cache.root))
             compile_graph(graph, chosen, folder, options.progress)
             return folder
         with cache.make(key) as staging:
@@ -273,8 +303,15 @@ def _open_folder(folder: Path, options: LoadOptions, make: Callable[..., Model] 
     weights = np.memmap(weights_path, np.uint8, "r") if weights_path.stat().st_size else np.empty(0, np.uint8)
     return make(
         manifest, weights, library, cpu_device(), contexts=options.contexts, folder=folder,
-        streams=options.streams,
+        streams=options.streams, on_close=_on_close(folder),
     )  # fmt: skip
+
+
+def _on_close(folder: Path) -> Callable[[], None]:
+    """Remove an executable that nobody else can find."""
+    if folder.name.startswith(UNCACHED_PREFIX):
+        return partial(shutil.rmtree, folder, ignore_errors=True)
+    return lambda: None
 
 
 def _verify_budget(manifest: Manifest, options: LoadOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -96,10 +97,26 @@ def test_another_source_of_the_same_program_with_other_weights_gets_its_own_copy
     artifact: Path, settings: CacheFolder
 ) -> None:
     first = relower(artifact, settings)
+    _flip_weight(artifact)
+    digest = hashlib.sha256((artifact / "weights.bin").read_bytes()).hexdigest()
+    manifest = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
+    (artifact / "manifest.json").write_text(
+        json.dumps({**manifest, "weights_digest": digest}), encoding="utf-8"
+    )
+    assert relower(artifact, settings) != first
+
+
+def test_one_flipped_byte_of_the_weights_is_refused(artifact: Path, settings: CacheFolder) -> None:
+    """X-48: the manifest states the digest of the weights."""
+    _flip_weight(artifact)
+    with pytest.raises(ArtifactInconsistent, match="digest"):
+        relower(artifact, settings)
+
+
+def _flip_weight(artifact: Path) -> None:
     weights = bytearray((artifact / "weights.bin").read_bytes())
     weights[0] ^= 1
     (artifact / "weights.bin").write_bytes(bytes(weights))
-    assert relower(artifact, settings) != first
 
 
 def test_listed_artifact_runs_as_it_is_until_a_byte_changes(artifact: Path, settings: CacheFolder) -> None:
