@@ -43,6 +43,10 @@ def host_target() -> TargetDescription:
 _engines: list[Any] = []
 
 
+GUARD, GUARD_BYTES = 0xA5, 4096
+"""What lies behind the declared workspace, and must still lie there after a run (requirement L1-04)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeOperation:
     """A compiled step function with the number of its units and its workspace."""
@@ -56,11 +60,17 @@ class NativeOperation:
     def __call__(
         self, inputs: Sequence[np.ndarray | None], cuts: Sequence[int] = (), poison: bool = True
     ) -> tuple[np.ndarray, ...]:
-        """Run over all units, split at `cuts`, later pieces first. Returns fresh output arrays."""
+        """Run over all units, split at `cuts`, later pieces first. Returns fresh output arrays.
+
+        Raises:
+            AssertionError: the kernel used more workspace than it declared.
+        """
         arrays = [np.ascontiguousarray(x) for x in inputs if x is not None]
         outputs = tuple(_output(t, self.symbols, poison) for t in self.signature.outputs)
-        workspace = np.full(self.workspace_bytes + 64, 0xFF, np.uint8)
+        workspace = np.full(self.workspace_bytes + 64 + GUARD_BYTES, 0xFF, np.uint8)
         offset = -workspace.ctypes.data % 64
+        guard = workspace[offset + self.workspace_bytes :]
+        guard[...] = GUARD
         values = np.array([*self.symbols.values(), 0], np.int64)
         pointers = [a.ctypes.data for a in (*arrays, *outputs)]
         pointers += [workspace.ctypes.data + offset, values.ctypes.data]
@@ -70,6 +80,8 @@ class NativeOperation:
         edges = [0, *sorted(c for c in cuts if 0 < c < self.units), self.units]
         for begin, end in reversed(list(pairwise(edges))):
             function(*pointers, begin, end)
+        if not (guard == GUARD).all():
+            raise AssertionError(f"{self.signature.operation} wrote past the workspace that it declared")
         return outputs
 
 
