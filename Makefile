@@ -52,7 +52,7 @@ generate: $(VENV)/.check ## Rewrite ARCHITECTURE.md and the generated parts of d
 
 bench: $(VENV)/.test ## All engines interleaved in one process, written to docs/benchmarks/cpu.json
 	@mkdir -p docs/benchmarks
-	$(BIN)/plumb bench --suite cpu --vs onnxruntime,openvino --threads 1,2 --out docs/benchmarks/cpu.json $(ARGS)
+	$(BIN)/plumb bench --suite cpu --vs onnxruntime,openvino --threads 1,2 --out docs/benchmarks/cpu.json --markdown docs/benchmarks/cpu-table.md $(ARGS)
 
 docs: $(VENV)/.docs ## The documentation as a web site in site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet --site-dir site

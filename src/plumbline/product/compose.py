@@ -354,8 +354,8 @@ def _key(source: str | os.PathLike[str] | bytes, options: LoadOptions, settings:
         verify_digest(Path(source), options.digest)
     return cache_key(
         {
-            "content": _content_digest(source),
-            "external": _external_identities(source),
+            "content": (content := _content_digest(source)),
+            "external": _external_identities(source, content),
             "source": source_fingerprint(),
             "target": options.target or settings.target or sorted(read_flags()),
             "threads": options.threads,
@@ -383,13 +383,13 @@ def _content_digest(source: str | os.PathLike[str] | bytes) -> str:
     return digest_file(path, cache_folder=remembered)
 
 
-def _external_identities(source: str | os.PathLike[str] | bytes) -> tuple[str, ...]:
+def _external_identities(source: str | os.PathLike[str] | bytes, digest: str) -> tuple[str, ...]:
     """Weights beside an ONNX file: they may change while the model file stays the same."""
     if isinstance(source, bytes) or Path(source).suffix != ".onnx":
         return ()
     from plumbline.compiler.importers.external_files import external_identities
 
-    return external_identities(Path(source))
+    return external_identities(Path(source), digest, read_settings().cache_dir)
 
 
 def _array_digest(array: np.ndarray) -> str:
