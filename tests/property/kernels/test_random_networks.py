@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from plumbline.kernels.emit.target import AVX2, TargetDescription
 from plumbline.testing.bits import (
@@ -59,7 +60,13 @@ def test_a_random_network_of_wide_images_gives_the_numbers_of_onnxruntime(seed: 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SLOW_IMAGE_SEEDS)
 def test_hundreds_of_random_image_networks_give_the_numbers_of_onnxruntime(seed: int, tmp_path: Path) -> None:
-    verify_network(random_image_network(seed), tmp_path)
+    """The peer's own shape inference refuses about one network in a thousand (pools that round up)."""
+    network = random_image_network(seed)
+    try:
+        run_with_peer(network)
+    except Fail as refusal:
+        pytest.skip(f"onnxruntime refuses this network: {refusal}")
+    verify_network(network, tmp_path)
 
 
 @pytest.mark.parametrize("make", ROW_NETWORKS)
