@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from plumbline.contracts.context_block import CLAIMS_OFFSET_BYTES, ContextSlots
 from plumbline.contracts.dims import evaluate
 from plumbline.errors import ExecutionError, ResourceError, ValidationError
 from plumbline.execution.artifact import Binding, Manifest
@@ -20,8 +21,6 @@ from plumbline.hardware.work import NativeLaunch
 
 __all__ = ["ContextClosed", "ExecutionContext", "SymbolRefused", "TraceOverflow"]
 
-_ARENA, _WEIGHTS, _STATE, _TRACE, _SYMBOLS = 0, 1, 2, 4, 8
-CLAIMS_OFFSET_BYTES = 1024
 ARENA_TAIL_BYTES = 4096
 
 
@@ -83,8 +82,8 @@ class ExecutionContext:
         block_bytes = CLAIMS_OFFSET_BYTES + 16 * manifest.claim_words + 64
         self._block_map = map_anonymous(block_bytes)
         self._block = np.frombuffer(self._block_map, np.int64, count=block_bytes // 8)
-        self._block[_ARENA] = self._arena.ctypes.data
-        self._block[_WEIGHTS], self._block[_STATE] = weights, state
+        self._block[ContextSlots.ARENA] = self._arena.ctypes.data
+        self._block[ContextSlots.WEIGHTS], self._block[ContextSlots.STATE] = weights, state
         self._launches = tuple(
             NativeLaunch(
                 entry=entry,
@@ -129,7 +128,7 @@ class ExecutionContext:
             return
         self._symbols = wanted
         for position, name in enumerate(self._order):
-            self._block[_SYMBOLS + position] = wanted[name]
+            self._block[ContextSlots.SYMBOLS + position] = wanted[name]
         self.inputs = MappingProxyType({b.name: self._view(b) for b in self._manifest.inputs})
         self.outputs = MappingProxyType({b.name: self._view(b) for b in self._manifest.outputs})
 
@@ -172,14 +171,14 @@ class ExecutionContext:
             raise ContextClosed(model=self._manifest.name)
         buffer = np.zeros(2 + 4 * capacity, np.int64)
         buffer[1] = capacity
-        self._block[_TRACE] = buffer.ctypes.data
+        self._block[ContextSlots.TRACE] = buffer.ctypes.data
         try:
             for index, entry in enumerate(entries):
                 label = f"{self._manifest.name}/{index} traced"
                 self._stream.run(NativeLaunch(entry=entry, context=self.address, label=label))
         finally:
             self._stream.quiesce()
-            self._block[_TRACE] = 0
+            self._block[ContextSlots.TRACE] = 0
         records = int(buffer[0])
         if records > capacity:
             raise TraceOverflow(model=self._manifest.name, records=records, capacity=capacity)

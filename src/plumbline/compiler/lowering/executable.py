@@ -8,13 +8,28 @@ from dataclasses import dataclass
 from plumbline.compiler.lowering.codegen import compile_object, compiler_version
 from plumbline.compiler.lowering.segment import LoweredStep, Phase, emit_segment, plan_phases
 from plumbline.compiler.lowering.step_function import emit_step_function
+from plumbline.contracts.context_block import MAX_SYMBOLS
 from plumbline.contracts.program import PlannedProgram
+from plumbline.errors import ValidationError
 from plumbline.kernels.emit.ir import ModuleBuilder
 from plumbline.kernels.emit.runtime import HostSystem, add_runtime
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.registry import get_operation
 
-__all__ = ["LoweredProgram", "emit_program", "lower_program"]
+__all__ = ["LoweredProgram", "TooManySymbols", "emit_program", "lower_program"]
+
+
+@dataclass(eq=False, kw_only=True)
+class TooManySymbols(ValidationError):
+    """A program has more symbolic dimensions than a context has room for."""
+
+    code = "validation.symbol_count"
+    owner = "compiler"
+    template = "program {program!r} has {symbols} symbolic dimensions; at most {most} are supported"
+
+    program: str
+    symbols: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +69,8 @@ def emit_program(
     program: PlannedProgram, target: TargetDescription, system: HostSystem
 ) -> tuple[str, tuple[tuple[str, str], ...], int, int]:
     """LLVM text of a program, its entry points, number of claim words and threads used."""
+    if len(program.symbols) > MAX_SYMBOLS:
+        raise TooManySymbols(program=program.name, symbols=len(program.symbols), most=MAX_SYMBOLS)
     module = ModuleBuilder()
     add_runtime(module, system)
     symbols = tuple(program.symbols)

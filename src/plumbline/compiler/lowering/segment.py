@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from plumbline.contracts.context_block import CLAIMS_OFFSET_BYTES, ContextSlots
 from plumbline.contracts.dims import Dim, ceildiv, upper_bound
 from plumbline.contracts.program import Operand, PlannedStep, Space
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import Work
 from plumbline.kernels.emit.ir import Index, ModuleBuilder, Pointer, Value
-from plumbline.kernels.emit.runtime import CLAIMS_OFFSET_BYTES, MAX_TILES, ContextSlots
+from plumbline.kernels.emit.runtime import MAX_TILES
 from plumbline.kernels.emit.tensor import DimEmitter
 
 __all__ = ["LoweredStep", "Phase", "emit_segment", "plan_phases"]

@@ -12,41 +12,23 @@ epoch is newer tells a late thread that its run is over.
 
 Memory of a lane (int64 slots, one cache line apart): 0 threads, 8 sequence (odd while being published), 16
 parked workers, 24 entry, 25 context, 26 epoch, 64 + 8 * tid: whether thread tid may be inside a run.
-Memory of a context (int64 slots): see `ContextSlots`.
+Memory of a context (int64 slots): see `contracts.context_block`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 from plumbline.kernels.emit.ir import ModuleBuilder
 
 __all__ = [
-    "CLAIMS_OFFSET_BYTES",
     "LANE_SYMBOLS",
-    "MAX_SYMBOLS",
     "MAX_TILES",
-    "ContextSlots",
     "HostSystem",
     "add_runtime",
 ]
 
 
-class ContextSlots(IntEnum):
-    """Int64 slots of the block that a segment function gets."""
-
-    ARENA = 0
-    WEIGHTS = 1
-    STATE = 2
-    EPOCH = 3
-    TRACE = 4
-    SYMBOLS = 8
-
-
-MAX_SYMBOLS = 56
-CLAIMS_OFFSET_BYTES = 1024
-"""Claim and completion words of phase p lie at this offset + 16 * p."""
 MAX_TILES = 32768
 LANE_SYMBOLS = ("plumb_worker", "plumb_launch", "plumb_run", "plumb_stop", "plumb_quiesce")
 
