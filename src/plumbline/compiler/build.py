@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from plumbline.compiler.planning.program import ProgramPlan, plan_program
 from plumbline.compiler.planning.program_text import format_program
 from plumbline.compiler.planning.segments import SegmentPlan
 from plumbline.compiler.planning.weights import constant_bytes
+from plumbline.compiler.rows import RowProof, prove_rows
 from plumbline.contracts.dims import upper_bound
 from plumbline.contracts.program import Operand
 from plumbline.contracts.tensors import storage_bytes
@@ -34,7 +35,15 @@ from plumbline.execution.backend import RetargetPath
 from plumbline.kernels.emit.runtime import HostSystem
 from plumbline.kernels.emit.target import AVX2, AVX512, NEON, TargetDescription
 
-__all__ = ["Build", "BuildOptions", "TargetUnsupported", "compile_graph", "host_system", "plan_graph"]
+__all__ = [
+    "Build",
+    "BuildOptions",
+    "TargetUnsupported",
+    "compile_graph",
+    "host_system",
+    "plan_graph",
+    "with_rows",
+]
 
 Progress = Callable[[str], None]
 
@@ -171,6 +180,7 @@ def compile_graph(
     (folder / "program.json").write_text(format_program(plan.program), encoding="utf-8")
     clock.stop()
     manifest = _manifest(graph, plan, lowered, options, system, weights_digest, sum(seconds.values()))
+    manifest = with_rows(manifest, prove_rows(optimised))
     write_manifest(folder, manifest)
     return Build(
         graph=optimised, passes=report, plan=plan, lowered=lowered, manifest=manifest, seconds=seconds
@@ -277,6 +287,15 @@ def _manifest(
         weights_digest=weights_digest,
         build_seconds=build_seconds,
     )
+
+
+def with_rows(manifest: Manifest, proof: RowProof) -> Manifest:
+    """A manifest that says which requests may share a launch."""
+    refused = proof.refused_because
+    return replace(
+        manifest, batch_symbol=proof.symbol, packed_symbol=proof.packed, unbatched_because=refused,
+        batched_inputs=tuple(proof.inputs), batched_outputs=tuple(proof.outputs),
+    )  # fmt: skip
 
 
 def _binding(name: str, operand: Operand, bounds: Mapping[str, int]) -> Binding:

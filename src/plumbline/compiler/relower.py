@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from plumbline.compiler.build import host_system, native_selection
+from plumbline.compiler.build import host_system, native_selection, with_rows
 from plumbline.compiler.cache import ArtifactCache, CacheNotPrivate, cache_key, source_fingerprint
 from plumbline.compiler.importers.digest import digest_bytes, digest_file
 from plumbline.compiler.lowering.executable import lower_program
 from plumbline.compiler.lowering.link import find_linker, link_shared
 from plumbline.compiler.planning.program_text import ProgramRefused, parse_program
 from plumbline.compiler.planning.segments import order_segments
+from plumbline.compiler.rows import RowProof
 from plumbline.compiler.verify_program import DAMAGE, verify_program
 from plumbline.contracts.dims import upper_bound
 from plumbline.contracts.program import Operand, PlannedProgram
@@ -36,6 +37,7 @@ from plumbline.kernels.emit.target import TARGETS, TargetDescription
 __all__ = ["ArtifactInconsistent", "CacheSettings", "artifact_digest", "relower", "trust_artifact"]
 
 MAX_PROGRAM_BYTES = 1 << 28
+UNPROVED = "the executable comes from elsewhere: what it says about independent rows is not taken on trust"
 TRUSTED_FILE = "trusted-artifacts"
 _FILES = ("manifest.json", "program.json", "weights.bin", "code.o", "code.so")
 
@@ -268,4 +270,4 @@ def _fill(
         segments=lowered.segments, selection=native_selection(target), segment_ns=segments.estimated_ns,
         segment_after=segments.after,
     )  # fmt: skip
-    write_manifest(staging, made)
+    write_manifest(staging, with_rows(made, RowProof(refused_because=UNPROVED)))

@@ -32,7 +32,7 @@ __all__ = [
     "write_manifest",
 ]
 
-MANIFEST_VERSION = 3
+MANIFEST_VERSION = 4
 MAX_MANIFEST_BYTES = 64 << 20
 
 
@@ -115,6 +115,16 @@ class Manifest:
     """For each segment, the segments that must be done before it, and the tensor because of which."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     """What the code is specialised for, and which backend its runs are dispatched to: two decisions."""
+    batch_symbol: str = ""
+    """Symbol along which requests may share a launch, axis 0 of what carries it; empty for none."""
+    batched_inputs: tuple[str, ...] = ()
+    """Inputs that carry it: all of them, where `batch_symbol` is set."""
+    batched_outputs: tuple[str, ...] = ()
+    """Outputs that carry it; any other output is the same for every row."""
+    packed_symbol: str = ""
+    """Symbol of the axis on which rows lie packed between row offsets; such inputs cannot be stacked."""
+    unbatched_because: str = ""
+    """Why requests never share a launch, in plain words; empty where they may."""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -155,9 +165,11 @@ def _encode(manifest: Manifest) -> dict[str, Any]:
         **{
             name: getattr(manifest, name)
             for name in ("name", "digest", "target", "architecture", "system", "compiler", "threads",
-                         "claim_words", "weights_digest", "build_seconds")
+                         "claim_words", "weights_digest", "build_seconds", "batch_symbol",
+                         "packed_symbol", "unbatched_because")
         },
         "symbols": dict(manifest.symbols),
+        "batched_inputs": list(manifest.batched_inputs), "batched_outputs": list(manifest.batched_outputs),
         "inputs": [_encode_binding(b) for b in manifest.inputs],
         "outputs": [_encode_binding(b) for b in manifest.outputs],
         "states": [_encode_binding(b) for b in manifest.states],
@@ -188,6 +200,10 @@ def _decode(document: Mapping[str, Any]) -> Manifest:
         threads=int(document["threads"]), claim_words=int(document["claim_words"]),
         weights_digest=str(document["weights_digest"]),
         build_seconds=float(document["build_seconds"]),
+        batch_symbol=str(document["batch_symbol"]), packed_symbol=str(document["packed_symbol"]),
+        unbatched_because=str(document["unbatched_because"]),
+        batched_inputs=tuple(str(name) for name in document["batched_inputs"]),
+        batched_outputs=tuple(str(name) for name in document["batched_outputs"]),
         symbols={str(k): int(v) for k, v in document["symbols"].items()},
         inputs=tuple(_decode_binding(b) for b in document["inputs"]),
         outputs=tuple(_decode_binding(b) for b in document["outputs"]),

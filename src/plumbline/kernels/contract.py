@@ -19,6 +19,7 @@ from plumbline.errors import ValidationError
 from plumbline.kernels.emit.ir import FunctionBuilder, Index, Pointer
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import DimEmitter, TensorRef
+from plumbline.kernels.rows import RowRule, no_row_rule
 
 __all__ = [
     "AttributeRefused",
@@ -195,8 +196,7 @@ class OperationContract:
         is_view: the single output shares the bytes of input 0 (reshape); no step is made.
         inplace: pairs (output, input) that may share an address when the input dies here.
         dtypes: element types of input 0 that native code supports (for listings).
-        mixes_rows: whether an output row along the leading axis may depend on other rows; batching needs
-            that it does not.
+        rows: how the rows of a batch pass through (see `kernels.rows`); the default refuses.
     """
 
     name: str
@@ -207,4 +207,4 @@ class OperationContract:
     is_view: bool = False
     inplace: tuple[tuple[int, int], ...] = ()
     dtypes: frozenset[DType] = field(default_factory=frozenset)
-    mixes_rows: bool = True
+    rows: RowRule = no_row_rule

@@ -26,12 +26,15 @@ from plumbline.compiler.graph.graph import ExecutionGraph, TensorID
 from plumbline.compiler.graph.text import format_graph, parse_graph
 from plumbline.compiler.lowering.codegen import compile_object
 from plumbline.compiler.lowering.step_function import emit_step_function
+from plumbline.compiler.rows import check_rows
+from plumbline.contracts.dims import evaluate, symbol
 from plumbline.contracts.tensors import DType, TensorType
 from plumbline.errors import PlumblineError
 from plumbline.kernels.contract import Inference, Kernel, OperationContract
 from plumbline.kernels.emit.ir import ModuleBuilder
 from plumbline.kernels.emit.target import TARGETS
 from plumbline.kernels.registry import get_operation
+from plumbline.kernels.rows import RowCall, Rows, no_row_rule
 from plumbline.testing.kernels import run_native, signature_of, verify_operation
 from plumbline.testing.models import open_model
 
@@ -121,14 +124,17 @@ class OperationConformance:
                 assert compile_object(module.text(), target), (case.name, target.name)
 
     def test_row_alone_has_the_bits_of_the_row_in_a_batch(self) -> None:
-        """What `mixes_rows=False` promises to batching."""
-        if self.contract.mixes_rows:
+        """What the rule for rows promises to batching, whatever the other rows hold."""
+        if self.contract.rows is no_row_rule:
             return
         for case in self._cases():
             if case.rows:
-                whole = run_native(self.contract, case.inputs, case.attributes)
+                places = self._places(case)
                 alone = run_native(self.contract, _first_row(case), case.attributes)
-                _assert_same_bits([o[:1] for o in whole], alone, case.name)
+                for inputs in (list(case.inputs), _other_rows_changed(case)):
+                    whole = run_native(self.contract, inputs, case.attributes)
+                    first = [_row_zero(o, p, a) for o, p, a in zip(whole, places, alone, strict=True)]
+                    _assert_same_bits(first, alone, case.name)
 
     # -- in a model ----------------------------------------------------------------------------------------
 
@@ -161,6 +167,26 @@ class OperationConformance:
         assert cases, "an operation without cases is not tested"
         return cases
 
+    def _places(self, case: OperationCase) -> list[Rows]:
+        """Where the rule says that the rows of every result lie."""
+        count = symbol("rows")
+        types = [None if x is None else TensorType(DType.of(x), x.shape) for x in case.inputs]
+        for position in case.rows:
+            given = types[position]
+            assert given is not None, f"{case.name}: operand {position} is absent"
+            types[position] = TensorType(given.dtype, (count, *given.shape[1:]))
+        name = self.contract.name
+        inference = Inference(operation=name, inputs=tuple(types), attributes=case.attributes)
+        carried = tuple(Rows(symbol="rows", axis=0) if p in case.rows else None for p in range(len(types)))
+        call = RowCall(
+            operation=name, inputs=tuple(types), outputs=self.contract.infer(inference),
+            attributes=case.attributes, symbols=frozenset({"rows"}), carried=carried,
+        )  # fmt: skip
+        answers = check_rows(call, self.contract.rows(call))
+        places = [a for a in answers if not isinstance(a, str)]
+        assert len(places) == len(answers), f"{case.name}: the rule refuses rows: {answers}"
+        return places
+
     def _kernel(self) -> Kernel:
         assert self.contract.kernel is not None, "the operation has no native code"
         return self.contract.kernel
@@ -181,6 +207,24 @@ def _operand(builder: GraphBuilder, position: int, array: np.ndarray) -> TensorI
 
 def _first_row(case: OperationCase) -> list[np.ndarray | None]:
     return [x[:1] if x is not None and i in case.rows else x for i, x in enumerate(case.inputs)]
+
+
+def _other_rows_changed(case: OperationCase) -> list[np.ndarray | None]:
+    """The same first row; values that would show in all others."""
+    changed: list[np.ndarray | None] = []
+    for position, x in enumerate(case.inputs):
+        if x is not None and position in case.rows:
+            x = x.copy()
+            x[1:] = np.nan if x.dtype.kind == "f" else x[1:][::-1]
+        changed.append(x)
+    return changed
+
+
+def _row_zero(whole: np.ndarray, place: Rows, alone: np.ndarray) -> np.ndarray:
+    """The part of row 0 in a result, where all repetitions have it first."""
+    rows = whole.shape[place.axis] // max(alone.shape[place.axis], 1)
+    cut = np.split(whole, evaluate(place.outer, {}) * rows, axis=place.axis)
+    return np.concatenate(cut[::rows], axis=place.axis)
 
 
 def _assert_same_bits(ours: Sequence[np.ndarray], other: Sequence[np.ndarray], where: str) -> None:

@@ -27,6 +27,8 @@ from plumbline.kernels.contract import (
 )
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.registry import OperationConflict, find_operation, register
+from plumbline.kernels.row_rules.folding import vectors
+from plumbline.kernels.rows import no_row_rule
 from plumbline.testing.operations import OperationCase, OperationConformance
 
 # -- the plug-in: everything that a stranger writes --------------------------------------------------------
@@ -71,7 +73,7 @@ class CentreKernel:
 CENTRE = OperationContract(
     name="acme_centre", infer=infer, reference=reference, kernel=CentreKernel(),
     precision=Precision(relative=1e-5, absolute=1e-5), inplace=((0, 0),), dtypes=frozenset({DType.FLOAT32}),
-    mixes_rows=False,
+    rows=vectors,
 )  # fmt: skip
 
 if find_operation("acme_centre") is None:
@@ -143,6 +145,17 @@ class SplitsReductions(CentreKernel):
         super().emit(replace(call, end=call.builder.minimum(call.builder.index(call.begin) + 1, call.end)))
 
 
+class MixesRows(CentreKernel):
+    """Wrong: every row ends with a number from the last one."""
+
+    def emit(self, call: KernelCall) -> None:
+        super().emit(call)
+        b, x, y = call.builder, call.input(0), call.output()
+        last = x.load_flat(b.index(x.elements) - 1)
+        with b.range(call.begin, call.end) as row:
+            y.store_flat(last, row * call.dim(call.signature.outputs[0].shape[-1]))
+
+
 def wrong_rule(inference: Inference) -> tuple[TensorType, ...]:
     return (TensorType(DType.FLOAT32, (1,)),)
 
@@ -153,7 +166,8 @@ BROKEN = {
     ),
     "test_missing_operands_are_refused_with_a_typed_error": replace(CENTRE, infer=wrong_rule),
     "test_reference_makes_the_types_that_the_shape_rule_states": replace(CENTRE, infer=wrong_rule),
-    "test_operation_is_registered_under_its_name": replace(CENTRE, mixes_rows=True),
+    "test_operation_is_registered_under_its_name": replace(CENTRE, rows=no_row_rule),
+    "test_row_alone_has_the_bits_of_the_row_in_a_batch": replace(CENTRE, kernel=MixesRows()),
 }
 
 

@@ -28,6 +28,7 @@ from plumbline.kernels.blocked.window import DepthwiseKernel, PoolBlockedKernel
 from plumbline.kernels.contract import EXACT, Inference, OperationContract, Precision
 from plumbline.kernels.normalization.reference import reference_local_response
 from plumbline.kernels.pointwise.compose import reference_epilogue
+from plumbline.kernels.rows import images
 
 __all__ = ["CONTRACTS"]
 
@@ -207,7 +208,7 @@ def _contract(
 ) -> OperationContract:
     return OperationContract(
         name=name, infer=infer, reference=reference, kernel=kernel, precision=precision, dtypes=FLOATS,
-        mixes_rows=False, inplace=((0, 0),) if name == "map_blocked" else (),
+        rows=images, inplace=((0, 0),) if name == "map_blocked" else (),
     )  # fmt: skip
 
 
@@ -228,6 +229,6 @@ CONTRACTS = (
     _contract("global_mean_blocked", _infer_mean, _mean, GlobalMeanKernel(), SUMMED),
     OperationContract(
         name="unblock_view", infer=_infer_same, reference=_copy, kernel=None, is_view=True, dtypes=FLOATS,
-        mixes_rows=False,
+        rows=images,
     ),
 )  # fmt: skip

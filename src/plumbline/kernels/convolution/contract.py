@@ -18,6 +18,7 @@ from plumbline.kernels.convolution.reference import (
 )
 from plumbline.kernels.convolution.transposed import ConvTransposeKernel, infer_conv_transpose
 from plumbline.kernels.matrix.quantised import BYTES
+from plumbline.kernels.rows import rows_first
 
 __all__ = ["CONTRACTS"]
 
@@ -28,18 +29,18 @@ SUMS = Precision(relative=2e-6, absolute=2e-5)
 CONTRACTS = (
     OperationContract(
         name="conv", infer=infer_conv, reference=reference_conv, kernel=ConvKernel(), precision=SUMS,
-        dtypes=FLOATS, mixes_rows=False,
+        dtypes=FLOATS, rows=rows_first(0),
     ),
     OperationContract(
         name="conv_transpose", infer=infer_conv_transpose, reference=reference_conv_transpose,
-        kernel=ConvTransposeKernel(), precision=SUMS, dtypes=FLOATS, mixes_rows=False,
+        kernel=ConvTransposeKernel(), precision=SUMS, dtypes=FLOATS, rows=rows_first(0),
     ),
     OperationContract(
         name="conv_integer", infer=infer_conv_integer, reference=reference_conv_integer,
-        kernel=ConvIntegerKernel(), precision=EXACT, dtypes=frozenset(BYTES), mixes_rows=False,
+        kernel=ConvIntegerKernel(), precision=EXACT, dtypes=frozenset(BYTES), rows=rows_first(0),
     ),
     OperationContract(
         name="qlinear_conv", infer=infer_quantised_conv, reference=reference_quantised_conv,
-        kernel=QuantisedConvKernel(), precision=EXACT, dtypes=frozenset(BYTES), mixes_rows=False,
+        kernel=QuantisedConvKernel(), precision=EXACT, dtypes=frozenset(BYTES), rows=rows_first(0),
     ),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from plumbline.contracts.tensors import DType, TensorType
 from plumbline.kernels.contract import Inference, OperationContract, Precision
 from plumbline.kernels.gemm.kernel import PackedGemmKernel
 from plumbline.kernels.pointwise.compose import reference_epilogue
+from plumbline.kernels.row_rules.products import packed_gemm_rows
 
 __all__ = ["CONTRACTS"]
 
@@ -46,6 +47,6 @@ CONTRACTS = (
         kernel=PackedGemmKernel(),
         precision=Precision(relative=1e-4, absolute=2e-4),
         dtypes=frozenset({DType.FLOAT32}),
-        mixes_rows=False,
+        rows=packed_gemm_rows,
     ),
 )

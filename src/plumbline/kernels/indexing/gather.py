@@ -22,6 +22,7 @@ from plumbline.kernels.indexing.positions import (
 )
 from plumbline.kernels.movement.operands import array, input_type, required_axis
 from plumbline.kernels.movement.runs import RowSplit, bits_of, copy_run
+from plumbline.kernels.row_rules.choosing import gathered, gathered_elements, gathered_slices
 
 __all__ = ["CONTRACTS"]
 
@@ -214,16 +215,19 @@ ALL = frozenset(DType)
 
 CONTRACTS = (
     OperationContract(
-        name="gather", infer=_infer_gather, reference=_reference_gather, kernel=_GatherKernel(), dtypes=ALL
+        name="gather", infer=_infer_gather, reference=_reference_gather, kernel=_GatherKernel(), dtypes=ALL,
+        rows=gathered,
     ),
     OperationContract(
         name="gather_elements",
+        rows=gathered_elements,
         infer=_infer_elements,
         reference=_reference_elements,
         kernel=_GatherElementsKernel(),
         dtypes=ALL,
     ),
     OperationContract(
-        name="gather_nd", infer=_infer_nd, reference=_reference_nd, kernel=_GatherNdKernel(), dtypes=ALL
+        name="gather_nd", infer=_infer_nd, reference=_reference_nd, kernel=_GatherNdKernel(), dtypes=ALL,
+        rows=gathered_slices,
     ),
 )

@@ -32,6 +32,7 @@ from plumbline.kernels.indexing.positions import (
 )
 from plumbline.kernels.movement.operands import array, input_type, required_axis
 from plumbline.kernels.movement.runs import RowSplit
+from plumbline.kernels.row_rules.choosing import scattered_elements
 
 __all__ = ["CONTRACTS"]
 
@@ -139,6 +140,7 @@ IN_PLACE = ((0, 0),)
 CONTRACTS = (
     OperationContract(
         name="scatter_elements",
+        rows=scattered_elements,
         infer=_infer_elements,
         reference=_reference_elements,
         kernel=_ScatterElementsKernel(),

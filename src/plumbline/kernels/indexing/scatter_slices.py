@@ -34,6 +34,7 @@ from plumbline.kernels.indexing.positions import (
 )
 from plumbline.kernels.movement.operands import array, input_type, required_axis
 from plumbline.kernels.movement.runs import copy_run, each_lane_group
+from plumbline.kernels.rows import rows_first
 
 __all__ = ["CONTRACTS"]
 
@@ -245,6 +246,6 @@ CONTRACTS = (
         kernel=_TensorScatterKernel(),
         inplace=IN_PLACE,
         dtypes=ALL,
-        mixes_rows=False,
+        rows=rows_first(0, 1, 2),
     ),
 )

@@ -5,6 +5,7 @@ from plumbline.kernels.contract import EXACT, OperationContract, Precision
 from plumbline.kernels.matrix.dense import GemmKernel, MatmulKernel, infer_gemm, infer_matmul
 from plumbline.kernels.matrix.determinant import DeterminantKernel, infer_determinant
 from plumbline.kernels.matrix.einsum import EinsumKernel, infer_einsum
+from plumbline.kernels.matrix.einsum_rows import einsum_rows
 from plumbline.kernels.matrix.quantised import (
     BYTES,
     IntegerMatmulKernel,
@@ -20,6 +21,8 @@ from plumbline.kernels.matrix.reference import (
     reference_matmul,
     reference_quantised,
 )
+from plumbline.kernels.row_rules.folding import matrices
+from plumbline.kernels.row_rules.products import gemm_rows, product_rows
 
 __all__ = ["CONTRACTS"]
 
@@ -31,27 +34,26 @@ SUMS = Precision(relative=2e-6, absolute=1e-5)
 CONTRACTS = (
     OperationContract(
         name="matmul", infer=infer_matmul, reference=reference_matmul, kernel=MatmulKernel(), precision=SUMS,
-        dtypes=NUMBERS,
+        dtypes=NUMBERS, rows=product_rows(0, 1),
     ),
     OperationContract(
         name="gemm", infer=infer_gemm, reference=reference_gemm, kernel=GemmKernel(), precision=SUMS,
-        dtypes=NUMBERS,
+        dtypes=NUMBERS, rows=gemm_rows,
     ),
     OperationContract(
         name="matmul_integer", infer=infer_integer, reference=reference_integer, kernel=IntegerMatmulKernel(),
-        precision=EXACT, dtypes=frozenset(BYTES),
+        precision=EXACT, dtypes=frozenset(BYTES), rows=product_rows(0, 1),
     ),
     OperationContract(
         name="qlinear_matmul", infer=infer_quantised, reference=reference_quantised,
-        kernel=QuantisedMatmulKernel(), precision=EXACT, dtypes=frozenset(BYTES),
+        kernel=QuantisedMatmulKernel(), precision=EXACT, dtypes=frozenset(BYTES), rows=product_rows(0, 3),
     ),
     OperationContract(
         name="einsum", infer=infer_einsum, reference=reference_einsum, kernel=EinsumKernel(), precision=SUMS,
-        dtypes=NUMBERS,
+        dtypes=NUMBERS, rows=einsum_rows,
     ),
     OperationContract(
         name="det", infer=infer_determinant, reference=reference_det, kernel=DeterminantKernel(),
-        precision=Precision(relative=1e-5, absolute=1e-6), dtypes=FLOATS,
+        precision=Precision(relative=1e-5, absolute=1e-6), dtypes=FLOATS, rows=matrices,
     ),
 )  # fmt: skip
-"""`mixes_rows` stays true for products: the right operand may carry the batch."""

@@ -18,6 +18,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef, row_major_strides, unflatten
 from plumbline.kernels.movement.operands import array, required_positive, required_shape
 from plumbline.kernels.movement.runs import RowSplit
+from plumbline.kernels.rows import rows_first
 
 __all__ = ["CONTRACTS"]
 
@@ -164,6 +165,6 @@ CONTRACTS = (
         kernel=_Kernel(),
         dtypes=frozenset(DType) - {DType.BOOL},
         precision=Precision(relative=1e-5, absolute=1e-5),
-        mixes_rows=False,
+        rows=rows_first(0),
     ),
 )

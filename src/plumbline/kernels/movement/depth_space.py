@@ -17,6 +17,7 @@ from plumbline.kernels.movement.operands import (
     input_type,
 )
 from plumbline.kernels.movement.pieces import Piece, Side, dense_strides, whole
+from plumbline.kernels.rows import rows_first
 
 __all__ = ["CONTRACTS"]
 
@@ -108,7 +109,7 @@ CONTRACTS = (
         reference=_reference_depth_to_space,
         kernel=CopyKernel(_block_pieces),
         dtypes=ALL,
-        mixes_rows=False,
+        rows=rows_first(0),
     ),
     OperationContract(
         name="space_to_depth",
@@ -116,6 +117,6 @@ CONTRACTS = (
         reference=_reference_space_to_depth,
         kernel=CopyKernel(_block_pieces),
         dtypes=ALL,
-        mixes_rows=False,
+        rows=rows_first(0),
     ),
 )

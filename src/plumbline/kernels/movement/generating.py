@@ -21,6 +21,8 @@ from plumbline.kernels.contract import (
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.movement.operands import array, reference_dtype, required_shape
 from plumbline.kernels.movement.runs import RowSplit, bits_of, fill_run
+from plumbline.kernels.row_rules.choosing import one_hot_rows
+from plumbline.kernels.row_rules.moving import filled
 
 __all__ = ["CONTRACTS"]
 
@@ -194,6 +196,7 @@ ALL = frozenset(DType)
 CONTRACTS = (
     OperationContract(
         name="constant_of_shape",
+        rows=filled,
         infer=_infer_fill,
         kernel=_FillKernel(),
         dtypes=ALL,
@@ -207,6 +210,7 @@ CONTRACTS = (
     ),
     OperationContract(
         name="one_hot",
+        rows=one_hot_rows,
         infer=_infer_one_hot,
         reference=_reference_one_hot,
         kernel=_OneHotKernel(),

@@ -18,6 +18,7 @@ from plumbline.kernels.movement.operands import (
     required_axis,
 )
 from plumbline.kernels.movement.pieces import Piece, region, whole
+from plumbline.kernels.row_rules.moving import concatenated, sliced, split_rows
 
 __all__ = ["CONTRACTS"]
 
@@ -158,6 +159,7 @@ ALL = frozenset(DType)
 CONTRACTS = (
     OperationContract(
         name="slice",
+        rows=sliced,
         infer=_infer_slice,
         reference=_reference_slice,
         kernel=CopyKernel(_slice_pieces),
@@ -165,6 +167,7 @@ CONTRACTS = (
     ),
     OperationContract(
         name="split",
+        rows=split_rows,
         infer=_infer_split,
         reference=_reference_split,
         kernel=CopyKernel(_split_pieces),
@@ -172,6 +175,7 @@ CONTRACTS = (
     ),
     OperationContract(
         name="concat",
+        rows=concatenated,
         infer=_infer_concat,
         reference=_reference_concat,
         kernel=CopyKernel(_concat_pieces),

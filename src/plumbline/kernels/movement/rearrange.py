@@ -14,6 +14,7 @@ from plumbline.kernels.contract import AttributeRefused, Inference, OperationCon
 from plumbline.kernels.movement.copying import CopyKernel
 from plumbline.kernels.movement.operands import array, input_type, required_shape
 from plumbline.kernels.movement.pieces import Piece, Side, dense_strides, whole
+from plumbline.kernels.row_rules.moving import of_first, reshaped, transposed
 
 __all__ = ["CONTRACTS"]
 
@@ -72,10 +73,11 @@ CONTRACTS = (
         kernel=CopyKernel(_copy_pieces),
         inplace=((0, 0),),
         dtypes=ALL,
-        mixes_rows=False,
+        rows=of_first,
     ),
     OperationContract(
         name="reshape",
+        rows=reshaped,
         infer=_infer_reshape,
         kernel=None,
         is_view=True,
@@ -84,6 +86,7 @@ CONTRACTS = (
     ),
     OperationContract(
         name="transpose",
+        rows=transposed,
         infer=_infer_transpose,
         kernel=CopyKernel(_transpose_pieces),
         dtypes=ALL,

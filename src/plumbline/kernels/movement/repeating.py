@@ -18,6 +18,7 @@ from plumbline.kernels.movement.folding import FoldedPadKernel
 from plumbline.kernels.movement.operands import array, input_type, required_shape
 from plumbline.kernels.movement.pieces import Piece, Side, dense_strides, region, whole
 from plumbline.kernels.movement.runs import bits_of
+from plumbline.kernels.row_rules.moving import expanded, padded, tiled
 
 __all__ = ["CONTRACTS"]
 
@@ -174,6 +175,7 @@ ALL = frozenset(DType)
 CONTRACTS = (
     OperationContract(
         name="expand",
+        rows=expanded,
         infer=_infer_expand,
         kernel=CopyKernel(_expand_pieces),
         dtypes=ALL,
@@ -181,10 +183,13 @@ CONTRACTS = (
     ),
     OperationContract(
         name="tile",
+        rows=tiled,
         infer=_infer_tile,
         kernel=CopyKernel(_tile_pieces),
         dtypes=ALL,
         reference=lambda inputs, attributes: (np.tile(array(inputs), attributes["repeats"]),),
     ),
-    OperationContract(name="pad", infer=_infer_pad, reference=_reference_pad, kernel=PadKernel(), dtypes=ALL),
+    OperationContract(
+        name="pad", infer=_infer_pad, reference=_reference_pad, kernel=PadKernel(), dtypes=ALL, rows=padded
+    ),
 )

@@ -26,6 +26,8 @@ from plumbline.kernels.movement.operands import (
     input_type,
 )
 from plumbline.kernels.movement.runs import RowSplit, bits_of, copy_run, fill_run
+from plumbline.kernels.row_rules.choosing import reversed_rows
+from plumbline.kernels.row_rules.folding import matrices
 
 __all__ = ["CONTRACTS"]
 
@@ -146,6 +148,7 @@ ALL = frozenset(DType)
 CONTRACTS = (
     OperationContract(
         name="trilu",
+        rows=matrices,
         infer=_infer_trilu,
         reference=_reference_trilu,
         kernel=_TriluKernel(),
@@ -154,6 +157,7 @@ CONTRACTS = (
     ),
     OperationContract(
         name="reverse_sequence",
+        rows=reversed_rows,
         infer=_infer_reverse,
         reference=_reference_reverse,
         kernel=_ReverseKernel(),

@@ -25,6 +25,9 @@ from plumbline.kernels.normalization.reference import (
 from plumbline.kernels.normalization.row_kernel import RowNormalizationKernel
 from plumbline.kernels.pointwise.expression import compute_dtype
 from plumbline.kernels.reduction.axes import normal_axis
+from plumbline.kernels.row_rules.folding import before_axis
+from plumbline.kernels.row_rules.moving import of_first
+from plumbline.kernels.rows import rows_first
 
 __all__ = ["CONTRACTS"]
 
@@ -95,7 +98,7 @@ def _infer_local_response(inference: Inference) -> tuple[TensorType, ...]:
 def _row_contract(name: str) -> OperationContract:
     return OperationContract(
         name=name, infer=_infer_rows, kernel=RowNormalizationKernel(), dtypes=_FLOATS, precision=_PRECISION,
-        reference=lambda inputs, attributes: reference_rows(name, inputs, attributes),
+        rows=before_axis(-1), reference=lambda inputs, attributes: reference_rows(name, inputs, attributes),
     )  # fmt: skip
 
 
@@ -104,14 +107,14 @@ CONTRACTS = (
     _row_contract("rms_normalization"),
     OperationContract(
         name="group_normalization", infer=_infer_group, reference=reference_group, dtypes=_FLOATS,
-        kernel=GroupNormalizationKernel(), precision=_PRECISION, mixes_rows=False,
+        kernel=GroupNormalizationKernel(), precision=_PRECISION, rows=rows_first(0),
     ),
     OperationContract(
         name="batch_normalization", infer=_infer_batch, reference=reference_batch, dtypes=_FLOATS,
-        kernel=BatchNormalizationKernel(), precision=_PRECISION, inplace=((0, 0),), mixes_rows=False,
+        kernel=BatchNormalizationKernel(), precision=_PRECISION, inplace=((0, 0),), rows=of_first,
     ),
     OperationContract(
         name="local_response_normalization", infer=_infer_local_response, reference=reference_local_response,
-        kernel=LocalResponseKernel(), precision=_PRECISION, dtypes=_FLOATS, mixes_rows=False,
+        kernel=LocalResponseKernel(), precision=_PRECISION, dtypes=_FLOATS, rows=rows_first(0),
     ),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from plumbline.kernels.contract import DTypeRefused, Inference, OperationContrac
 from plumbline.kernels.pointwise.expression import program_of
 from plumbline.kernels.pointwise.functions import FUNCTIONS, Domain, PointwiseFunction, Result
 from plumbline.kernels.pointwise.kernel import MapKernel
+from plumbline.kernels.rows import elementwise
 
 __all__ = ["CONTRACTS", "accepts", "broadcast_shapes", "result_dtype"]
 
@@ -141,7 +142,7 @@ def _contract(
         precision=precision,
         inplace=inplace,
         dtypes=dtypes,
-        mixes_rows=False,
+        rows=elementwise,
     )
 
 

@@ -15,6 +15,8 @@ from plumbline.kernels.pooling.reference import (
     reference_max_pool,
 )
 from plumbline.kernels.pooling.window_pools import AveragePoolKernel, LpPoolKernel, MaxPoolKernel
+from plumbline.kernels.row_rules.layers import max_pool_rows
+from plumbline.kernels.rows import rows_first
 
 __all__ = ["CONTRACTS"]
 
@@ -26,22 +28,22 @@ SUMS = Precision(relative=2e-6, absolute=2e-6)
 def _global(name: str, precision: Precision) -> OperationContract:
     return OperationContract(
         name=name, infer=infer_global, reference=partial(reference_global_pool, name),
-        kernel=GlobalPoolKernel(), precision=precision, dtypes=FLOATS, mixes_rows=False,
+        kernel=GlobalPoolKernel(), precision=precision, dtypes=FLOATS, rows=rows_first(0),
     )  # fmt: skip
 
 
 CONTRACTS = (
     OperationContract(
         name="max_pool", infer=infer_max, reference=reference_max_pool, kernel=MaxPoolKernel(),
-        precision=EXACT, dtypes=NUMBERS, mixes_rows=False,
+        precision=EXACT, dtypes=NUMBERS, rows=max_pool_rows,
     ),
     OperationContract(
         name="average_pool", infer=infer_average, reference=reference_average_pool,
-        kernel=AveragePoolKernel(), precision=SUMS, dtypes=FLOATS, mixes_rows=False,
+        kernel=AveragePoolKernel(), precision=SUMS, dtypes=FLOATS, rows=rows_first(0),
     ),
     OperationContract(
         name="lp_pool", infer=infer_lp, reference=reference_lp_pool, kernel=LpPoolKernel(), precision=SUMS,
-        dtypes=FLOATS, mixes_rows=False,
+        dtypes=FLOATS, rows=rows_first(0),
     ),
     _global("global_average_pool", SUMS),
     _global("global_max_pool", EXACT),

@@ -15,6 +15,7 @@ from plumbline.kernels.contract import AttributeRefused, DTypeRefused, Inference
 from plumbline.kernels.quantization.granularity import granularity
 from plumbline.kernels.quantization.kernel import DequantizeKernel, QuantizeKernel
 from plumbline.kernels.quantization.reference import reference_dequantize, reference_quantize
+from plumbline.kernels.row_rules.moving import of_first
 
 __all__ = ["CONTRACTS"]
 
@@ -70,10 +71,11 @@ def _infer_dequantize(inference: Inference) -> tuple[TensorType, ...]:
 CONTRACTS = (
     OperationContract(
         name="quantize_linear", infer=_infer_quantize, reference=reference_quantize, kernel=QuantizeKernel(),
+        rows=of_first,
         dtypes=_FLOATS | {DType.INT32},
     ),
     OperationContract(
         name="dequantize_linear", infer=_infer_dequantize, reference=reference_dequantize,
-        kernel=DequantizeKernel(), precision=Precision(relative=2.0**-22), dtypes=_STORED,
+        kernel=DequantizeKernel(), rows=of_first, precision=Precision(relative=2.0**-22), dtypes=_STORED,
     ),
 )  # fmt: skip

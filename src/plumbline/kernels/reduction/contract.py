@@ -41,6 +41,8 @@ from plumbline.kernels.reduction.reference import (
 from plumbline.kernels.reduction.scan_kernel import ScanKernel
 from plumbline.kernels.reduction.softmax_kernel import HardmaxKernel, SoftmaxKernel
 from plumbline.kernels.reduction.top_k_kernel import TopKKernel
+from plumbline.kernels.row_rules.folding import extreme_axis, fold_axes
+from plumbline.kernels.rows import RowRule, along_axis
 
 __all__ = ["CONTRACTS"]
 
@@ -109,6 +111,7 @@ def _infer_top_k(inference: Inference) -> tuple[TensorType, ...]:
     return TensorType(source.dtype, shape), TensorType(DType.INT64, shape)
 
 
+_ALONG_LAST = along_axis(-1)
 Reference = Callable[[str, Sequence[np.ndarray | None], Mapping[str, Any]], tuple[np.ndarray, ...]]
 
 
@@ -119,16 +122,17 @@ def _contract(
     kernel: Kernel,
     dtypes: frozenset[DType],
     precision: Precision = EXACT,
+    rows: RowRule = _ALONG_LAST,
 ) -> OperationContract:
     return OperationContract(
-        name=name, infer=infer, kernel=kernel, precision=precision, dtypes=dtypes,
+        name=name, infer=infer, kernel=kernel, precision=precision, dtypes=dtypes, rows=rows,
         reference=lambda inputs, attributes: reference(name, inputs, attributes),
     )  # fmt: skip
 
 
 def _fold_contract(fold: Fold) -> OperationContract:
     dtypes = frozenset(DType) if fold.accepts_bool else _NUMBERS
-    return _contract(fold.name, _infer_fold, reference_fold, FoldKernel(), dtypes, fold.precision)
+    return _contract(fold.name, _infer_fold, reference_fold, FoldKernel(), dtypes, fold.precision, fold_axes)
 
 
 _SOFTMAX = Precision(relative=1e-5, absolute=1e-7)
@@ -140,8 +144,12 @@ CONTRACTS = (
     _contract("softmax", _infer_same(_FLOATS), reference_softmax, SoftmaxKernel(), _FLOATS, _SOFTMAX),
     _contract("log_softmax", _infer_same(_FLOATS), reference_softmax, SoftmaxKernel(), _FLOATS, _LOG_SOFTMAX),
     _contract("hardmax", _infer_same(_FLOATS), reference_hardmax, HardmaxKernel(), _FLOATS),
-    _contract("arg_max", _infer_extreme, reference_extreme, ExtremeKernel(), frozenset(DType)),
-    _contract("arg_min", _infer_extreme, reference_extreme, ExtremeKernel(), frozenset(DType)),
+    _contract(
+        "arg_max", _infer_extreme, reference_extreme, ExtremeKernel(), frozenset(DType), rows=extreme_axis,
+    ),
+    _contract(
+        "arg_min", _infer_extreme, reference_extreme, ExtremeKernel(), frozenset(DType), rows=extreme_axis,
+    ),
     _contract("cum_sum", _infer_scan, reference_scan, ScanKernel(), _NUMBERS, _RUNNING),
     _contract("cum_prod", _infer_scan, reference_scan, ScanKernel(), _NUMBERS, _RUNNING),
     _contract("top_k", _infer_top_k, reference_top_k, TopKKernel(), frozenset(DType)),

@@ -23,6 +23,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import unflatten
 from plumbline.kernels.movement.operands import array, required_shape
 from plumbline.kernels.movement.runs import RowSplit
+from plumbline.kernels.rows import rows_first
 from plumbline.kernels.sampling.points import wide_float
 
 __all__ = ["CONTRACTS"]
@@ -102,6 +103,6 @@ CONTRACTS = (
         kernel=_AffineKernel(),
         dtypes=FLOATS,
         precision=Precision(relative=1e-5, absolute=2e-6),
-        mixes_rows=False,
+        rows=rows_first(0),
     ),
 )

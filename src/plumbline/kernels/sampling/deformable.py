@@ -16,6 +16,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import unflatten
 from plumbline.kernels.indexing.positions import end_unless_empty
 from plumbline.kernels.movement.operands import array, input_type, required_positive, static_extents
+from plumbline.kernels.rows import rows_first
 from plumbline.kernels.sampling.points import axis_points, cross, weighted_sum, wide_float
 
 __all__ = ["CONTRACTS"]
@@ -198,7 +199,7 @@ def _at(image: np.ndarray, row: float, column: float) -> float:
 
 CONTRACTS = (
     OperationContract(
-        name="deform_conv", infer=_infer, reference=_reference, kernel=_Kernel(), mixes_rows=False,
+        name="deform_conv", infer=_infer, reference=_reference, kernel=_Kernel(), rows=rows_first(0, 2, 4),
         dtypes=frozenset(d for d in DType if d.is_float), precision=Precision(relative=1e-4, absolute=1e-4),
     ),
 )  # fmt: skip

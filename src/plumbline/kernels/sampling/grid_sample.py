@@ -25,6 +25,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.indexing.positions import end_unless_empty
 from plumbline.kernels.movement.operands import array, input_type
 from plumbline.kernels.movement.runs import RowSplit
+from plumbline.kernels.rows import rows_first
 from plumbline.kernels.sampling.points import axis_points, cross, weighted_sum, wide_float
 
 __all__ = ["CONTRACTS"]
@@ -173,6 +174,6 @@ CONTRACTS = (
         kernel=_SampleKernel(),
         dtypes=frozenset(DType),
         precision=Precision(relative=1e-5, absolute=2e-5),
-        mixes_rows=False,
+        rows=rows_first(0, 1),
     ),
 )

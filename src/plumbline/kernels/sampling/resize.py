@@ -23,6 +23,7 @@ from plumbline.kernels.emit.tensor import unflatten
 from plumbline.kernels.indexing.positions import end_unless_empty
 from plumbline.kernels.movement.operands import input_type, required_shape
 from plumbline.kernels.movement.runs import RowSplit, bits_of, each_lane_group
+from plumbline.kernels.row_rules.layers import resized
 from plumbline.kernels.sampling.axis_taps import AxisRule, ComputedTaps, TableTaps, Tap, Taps, tap_table
 from plumbline.kernels.sampling.resize_reference import reference
 
@@ -260,6 +261,7 @@ class _Emitter:
 CONTRACTS = (
     OperationContract(
         name="resize", infer=_infer, reference=reference, kernel=_ResizeKernel(), dtypes=frozenset(DType),
+        rows=resized,
         precision=Precision(relative=1e-5, absolute=1e-5),
     ),
 )  # fmt: skip

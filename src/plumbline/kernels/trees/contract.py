@@ -10,6 +10,7 @@ import numpy as np
 
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import OperationContract, Precision
+from plumbline.kernels.rows import rows_first
 from plumbline.kernels.trees.forest import Forest, forest_of
 from plumbline.kernels.trees.kernel import TreeKernel, infer_trees
 
@@ -56,7 +57,7 @@ def _aggregate(forest: Forest, weights: Sequence[float]) -> float:
 CONTRACTS = (
     OperationContract(
         name="tree_ensemble", infer=infer_trees, reference=reference_trees, kernel=TreeKernel(),
-        precision=Precision(relative=2e-6, absolute=2e-6), mixes_rows=False,
+        precision=Precision(relative=2e-6, absolute=2e-6), rows=rows_first(0),
         dtypes=frozenset({DType.FLOAT32, DType.FLOAT64}),
     ),
 )  # fmt: skip

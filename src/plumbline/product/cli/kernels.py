@@ -35,6 +35,8 @@ def execute(arguments: Namespace) -> Answer:
 
 def describe_operation(contract: OperationContract) -> dict[str, Any]:
     """One row: where the native code comes from, and what it promises."""
+    from plumbline.kernels.rows import no_row_rule
+
     return {
         "operation": contract.name,
         "device": "cpu" if contract.kernel is not None else "none",
@@ -42,7 +44,7 @@ def describe_operation(contract: OperationContract) -> dict[str, Any]:
         "dtypes": sorted(d.value for d in contract.dtypes),
         "precision": {"relative": contract.precision.relative, "absolute": contract.precision.absolute},
         "in_place": [list(pair) for pair in contract.inplace],
-        "mixes_rows": contract.mixes_rows,
+        "row_rule": contract.rows is not no_row_rule,
     }
 
 

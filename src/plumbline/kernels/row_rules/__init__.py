@@ -1,0 +1,1 @@
+"""Rules of `kernels.rows` for families of operations. Kernels layer (L1)."""
