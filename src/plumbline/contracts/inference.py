@@ -62,7 +62,7 @@ class InferenceCall:
     arrived_ns: int = 0
     deadline_ns: int | None = None
     start_by_ns: int | None = None
-    parameters: Mapping[str, Any] = _NOTHING
+    parameters: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     traceparent: str = ""
 
 
