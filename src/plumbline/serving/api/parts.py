@@ -1,0 +1,62 @@
+"""What the native application is composed of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from plumbline.contracts.clock import Clock, MonotonicClock
+from plumbline.serving.events.socket_limits import SocketLimits
+from plumbline.serving.identity.keys import KeyService
+from plumbline.serving.ports import (
+    Authenticator,
+    DecisionService,
+    DeviceService,
+    EventService,
+    ModelDirectory,
+    TaskService,
+    WorkerPool,
+)
+
+__all__ = ["CanaryService", "NativeParts"]
+
+
+class CanaryService(Protocol):
+    """Shares of traffic between versions; adapted by the composition from `serving.models`."""
+
+    async def set_canary(self, model: str, version: str, share: float) -> Mapping[str, Any]:
+        """Give a version a share (0..1) of unpinned requests; returns its JSON document."""
+
+    async def roll_back(self, model: str) -> Mapping[str, Any]:
+        """Give all unpinned requests back to the stable version; returns its JSON document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeParts:
+    """Attributes:
+    authenticator: says who may do what; None: everyone is the local principal (a loopback listener).
+    tasks, devices, models, workers, decisions, events: the services behind the routes.
+    keys: keys of this store, or None where there are none; their routes are refused by name then.
+    canary: canary releases, or None likewise.
+    name: of the service.
+    version: of the program.
+    allowed_origins: exact origins that browsers may open `/ws` from, besides its own host.
+    socket: limits of `/ws`.
+    clock: wall time for documents.
+    """
+
+    authenticator: Authenticator | None
+    tasks: TaskService
+    devices: DeviceService
+    models: ModelDirectory
+    workers: WorkerPool
+    decisions: DecisionService
+    events: EventService
+    keys: KeyService | None = None
+    canary: CanaryService | None = None
+    name: str = "plumbline"
+    version: str = "0"
+    allowed_origins: tuple[str, ...] = ()
+    socket: SocketLimits = field(default_factory=SocketLimits)
+    clock: Clock = field(default_factory=MonotonicClock)

@@ -1,0 +1,1 @@
+"""What happens, told to those who watch: the bus of this gateway, and its WebSocket."""
