@@ -1,0 +1,123 @@
+"""`Intake`: the one thing that submitting threads and the orchestration loop share.
+
+Submitters append under a lock that nobody holds for longer than an append; the loop takes without it. The
+loop sleeps on a binary semaphore with an exact timeout.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from plumbline.engine.loading import LoadedVersion
+from plumbline.engine.outcomes import DuplicateRequest, EngineStopped, QueueFull, VersionNotLoaded
+from plumbline.engine.requests import AcceptedRequest
+
+__all__ = ["RETRY_AFTER_S", "Intake"]
+
+RETRY_AFTER_S = 0.05
+"""When a refused caller may ask again: a queue has then usually moved on."""
+
+Message = tuple[Callable[[Any], None], Any]
+
+
+class Intake:
+    """Bounded intake of requests, and an unbounded one of the engine's own messages (each lane has at most
+    one on its way, each live request at most one cancellation).
+
+    Args:
+        capacity: most requests that may be accepted and not launched.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.alive: dict[str, AcceptedRequest] = {}
+        self._messages: deque[Message] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._open = False
+        self._accepted = 0
+        self._left = 0
+
+    # -- any thread ------------------------------------------------------------------------------------------
+
+    def offer(self, request: AcceptedRequest, arrive: Callable[[AcceptedRequest], None]) -> None:
+        """Accept a request, or refuse it at once.
+
+        Raises:
+            EngineStopped: the engine takes nothing now.
+            VersionNotLoaded: its version is being unloaded.
+            DuplicateRequest: one of this id is alive.
+            QueueFull: as many wait as may.
+        """
+        call = request.call
+        with self._lock:
+            if not self._open:
+                raise EngineStopped(retry_after_s=RETRY_AFTER_S)
+            if not request.version.open:
+                raise VersionNotLoaded(version=str(request.version.ref), loaded="it is being unloaded")
+            if call.id in self.alive:
+                raise DuplicateRequest(request_id=call.id, state="alive")
+            if self.waiting >= self.capacity:
+                raise QueueFull(depth=self.capacity, retry_after_s=RETRY_AFTER_S)
+            self._accepted += 1
+            request.version.accepted += 1
+            self.alive[call.id] = request
+            self._messages.append((arrive, request))
+        self.wake()
+
+    def post(self, handle: Callable[[Any], None], argument: Any) -> None:
+        """Let the loop call `handle(argument)`, in order with everything else."""
+        self._messages.append((handle, argument))
+        self.wake()
+
+    def wake(self) -> None:
+        """End the sleep of the loop, or the next one."""
+        if self._wake.locked():
+            try:
+                self._wake.release()
+            except RuntimeError:  # another thread was faster
+                return
+
+    def open(self) -> None:
+        """Take requests from now on."""
+        with self._lock:
+            self._open = True
+
+    def shut(self) -> None:
+        """Take no more; nothing comes in once this has returned."""
+        with self._lock:
+            self._open = False
+
+    def shut_version(self, version: LoadedVersion) -> None:
+        """Take no more requests of a version."""
+        with self._lock:
+            version.open = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests accepted and not launched."""
+        return self._accepted - self._left
+
+    # -- orchestration loop ----------------------------------------------------------------------------------
+
+    def take(self) -> Message | None:
+        """The oldest message, or None."""
+        return self._messages.popleft() if self._messages else None
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether `take` would give something."""
+        return bool(self._messages)
+
+    def sleep(self, timeout_s: float) -> None:
+        """Wait until somebody calls `wake`, or the time is over."""
+        if timeout_s > 0.0:
+            self._wake.acquire(timeout=timeout_s)
+
+    def left(self) -> None:
+        """A request does not wait any more: it was launched for the last time, or ended before that."""
+        self._left += 1

@@ -1,0 +1,458 @@
+"""`OrchestrationLoop`: the one thread that owns the run queue, the lanes and every live request.
+
+    accepted --> queued --> running --> answered          (a pipeline: queued and running once for each stage)
+                   |           |
+                   +-----------+--> cancelled | expired | failed
+
+Everything here except `start`, `join`, `post` and the facts runs on the orchestration thread; with `debug`
+each entry point verifies that (requirements L4-10, L4-19, L4-20). Decisions are the core's; this module asks,
+carries out and reports.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from plumbline.contracts.clock import Clock
+from plumbline.contracts.inference import InferenceResult, InferenceTiming
+from plumbline.contracts.requests import RequestId
+from plumbline.engine.intake import RETRY_AFTER_S, Intake
+from plumbline.engine.lanes import Lane, LanePool, LaneReport
+from plumbline.engine.loading import LoadedStage, LoadedVersion
+from plumbline.engine.outcomes import (
+    Completion,
+    DeadlineMissed,
+    EngineFailed,
+    EngineStopped,
+    RequestCancelled,
+)
+from plumbline.engine.requests import AcceptedRequest, LaunchWork, Onward, StageOutcome, execution_request
+from plumbline.engine.tracing import EngineTrace
+from plumbline.errors import ExecutionError, PlumblineError, Recoverability
+from plumbline.scheduling.decisions import DecisionCore, Hold, Launch
+from plumbline.scheduling.request import ExecutionRequest
+
+__all__ = ["OWN_LANES", "OrchestrationLoop", "ProgressCell", "ThreadRoleBroken"]
+
+HEARTBEAT_S = 0.1
+"""Longest sleep, so that the step counter of a healthy loop never stands still for longer."""
+OWN_LANES = 64
+"""Most stages that may have a lane of their own at once."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, kw_only=True)
+class ThreadRoleBroken(ExecutionError):
+    """A function of the orchestration loop was called on another thread (checked in debug mode)."""
+
+    code = "execution.thread_role"
+    owner = "engine"
+    template = "{function} was called on thread {thread!r}, it belongs to the orchestration loop"
+
+    function: str
+    thread: str
+
+
+class ProgressCell(Protocol):
+    """Where the step counter is written: anything with `cell[0] = number`."""
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+class OrchestrationLoop:
+    """One life of the engine, from start to stop.
+
+    Args:
+        core: decides; owned by this loop from now on.
+        intake: where requests and messages arrive.
+        lanes: opens the lanes.
+        clock: tells the time.
+        trace: where trace points go.
+        progress: gets the step counter; the counter itself is `steps`.
+        steps: where the counter goes on.
+        name: of the threads.
+        on_failed: called once, on the orchestration thread, when a fatal failure ended the loop.
+        debug: whether thread roles are verified.
+    """
+
+    def __init__(
+        self, *, core: DecisionCore, intake: Intake, lanes: LanePool, clock: Clock, trace: EngineTrace,
+        progress: ProgressCell | None, steps: int, name: str,
+        on_failed: Callable[[PlumblineError], None], debug: bool,
+    ) -> None:  # fmt: skip
+        self._core, self._intake, self._pool, self._clock, self._trace = core, intake, lanes, clock, trace
+        self._progress, self._name, self._on_failed, self._debug = progress, name, on_failed, debug
+        self._lanes: list[Lane] = []
+        self._own_lanes: dict[LoadedStage, list[Lane]] = {}
+        self._graphs: dict[str, LoadedStage] = {}
+        self._busy: set[str] = set()
+        self._works: dict[int, LaunchWork] = {}
+        self._until_ns: int | None = None
+        self._draining = self._ending = False
+        self._thread = threading.Thread(target=self._run, name=f"{name} loop", daemon=True)
+        self.steps = steps
+        self.launches = 0
+        self.callback_failures = 0
+        self.failure: PlumblineError | None = None
+
+    # -- other threads ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; False when it still runs then."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is on the orchestration thread."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def oldest_launch_ns(self) -> int | None:
+        """When the oldest launch that still runs began; None when nothing runs."""
+        works = tuple(self._works.values())
+        return min((work.launched_ns for work in works), default=None)
+
+    @property
+    def running(self) -> int:
+        """Requests in launches."""
+        return sum(len(work.requests) for work in tuple(self._works.values()))
+
+    # -- messages: what other threads ask for, carried out here ----------------------------------------------
+
+    def arrive(self, request: AcceptedRequest) -> None:
+        """A request was accepted."""
+        self._verify_thread("arrive")
+        if self._ending:
+            self._deliver(request, EngineStopped(retry_after_s=RETRY_AFTER_S))
+        elif request.cancelled:
+            self._deliver(request, RequestCancelled(request=request.call.id, launched=False))
+        else:
+            self._trace.submitted(request)
+            self._enqueue(request)
+
+    def cancel(self, request_id: str) -> None:
+        """The caller does not want a request any more."""
+        self._verify_thread("cancel")
+        request = self._intake.alive.get(request_id)
+        if request is None:
+            return
+        request.cancelled = True
+        queued = self._core.cancel(request_id, self._clock.now_ns())
+        if queued is not None:
+            self._deliver(
+                request, RequestCancelled(request=request.call.id, launched=request.launched_ns > 0)
+            )
+        else:
+            self._call_attention()
+
+    def install(self, version: LoadedVersion) -> None:
+        """A version was opened: requests of it will come."""
+        self._verify_thread("install")
+        for stage in version.stages:
+            self._graphs[stage.graph] = stage
+            if stage.own_lane and stage.stream is not None:
+                self._open_own_lanes(stage, stage.stream)
+
+    def retire(self, version: LoadedVersion) -> None:
+        """No more requests of a version will come; say when the last one is answered."""
+        self._verify_thread("retire")
+        if not version.alive:
+            self._forget(version)
+
+    def drain(self, _: object = None) -> None:
+        """End when everything that was accepted is answered."""
+        self._draining = True
+
+    def end(self, _: object = None) -> None:
+        """End now: what waits is answered, what runs ends at its next boundary."""
+        self._verify_thread("end")
+        self._draining = self._ending = True
+        now_ns = self._clock.now_ns()
+        for request in tuple(self._intake.alive.values()):
+            if self._core.cancel(request.call.id, now_ns) is not None:
+                self._deliver(request, EngineStopped(retry_after_s=RETRY_AFTER_S))
+        self._call_attention()
+
+    # -- what lanes need (LaneControl) -----------------------------------------------------------------------
+
+    def post(self, handle: Callable[[object], None], argument: object) -> None:
+        """Let the orchestration thread call `handle(argument)`. On any thread."""
+        self._intake.post(handle, argument)
+
+    def poll(self) -> None:
+        """Take every message that is there."""
+        self._count_step()
+        take = self._intake.take
+        while (message := take()) is not None:
+            message[0](message[1])
+
+    def at_boundary(self, work: LaunchWork, segment: int) -> bool | LaunchWork:
+        """Whether a launch goes on between two segments, or makes room for a more urgent one first."""
+        self._verify_thread("at_boundary")
+        now_ns = self._clock.now_ns()
+        self._core.boundary(work.number, segment, now_ns)
+        self._expire()
+        if self._ending or all(request.cancelled for request in work.requests):
+            return False
+        chosen = self._core.select(work.lane, now_ns, busy=self._busy, above=work.key)
+        if isinstance(chosen, Launch):
+            return self._make_work(chosen, nested=True)
+        return True
+
+    def finish(self, report: LaneReport) -> None:
+        """A launch is over: give back its instance, then tell everyone."""
+        self._verify_thread("finish")
+        work, lane = report.work, report.lane
+        now_ns = self._clock.now_ns()
+        lane.busy = work.nested
+        del self._works[work.number]
+        work.stage.free.append(work.instance)
+        if work.stage.graph in self._busy:
+            self._busy.discard(work.stage.graph)
+            self._call_attention()
+        words = {RequestId(r.call.id): _word(o) for r, o in zip(work.requests, report.outcomes, strict=True)}
+        self._core.finish(work.number, now_ns, words)
+        self._trace.finished(work, now_ns)
+        for request, outcome in zip(work.requests, report.outcomes, strict=True):
+            self._conclude(work, request, outcome, now_ns)
+        self._trace.released(work, self._clock)
+        self._verify_not_fatal(report)
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._lanes = self._pool.open(self, self._name)
+            while not self._is_over():
+                self.poll()
+                self._expire()
+                if not self._dispatch() and not self._intake.has_messages and not self._is_over():
+                    self._intake.sleep(self._sleep_s())
+        except Exception as error:  # noqa: BLE001 - the engine loop: nothing may be left unanswered
+            self._fail(error)
+        finally:
+            for lane in (*self._lanes, *(lane for lanes in self._own_lanes.values() for lane in lanes)):
+                lane.close(0.0 if self.failure else HEARTBEAT_S)
+
+    def _is_over(self) -> bool:
+        if not self._draining:
+            return False
+        return not self._works and (self._ending or not self._intake.alive) and not self._intake.has_messages
+
+    def _dispatch(self) -> bool:
+        """Start what can start; whether anything did."""
+        started = False
+        self._until_ns = None
+        if not self._core.depth:
+            return False
+        for lane in self._lanes:
+            if not lane.busy:
+                started |= self._start_next(lane)
+        for lanes in tuple(self._own_lanes.values()):
+            for lane in lanes:
+                if not lane.busy:
+                    started |= self._start_next(lane)
+        return started
+
+    def _start_next(self, lane: Lane) -> bool:
+        chosen = self._core.select(lane.index, self._clock.now_ns(), busy=self._busy)
+        if chosen is None:
+            return False
+        if isinstance(chosen, Hold):
+            if self._until_ns is None or chosen.until_ns < self._until_ns:
+                self._until_ns = chosen.until_ns
+            return False
+        lane.busy = True
+        lane.start(self._make_work(chosen))
+        return True
+
+    def _make_work(self, launch: Launch, *, nested: bool = False) -> LaunchWork:
+        alive = self._intake.alive
+        requests = [alive[request.id] for request in launch.requests]
+        stage = self._graphs[launch.requests[0].graph]
+        instance = stage.free.popleft()
+        if not stage.free:
+            self._busy.add(stage.graph)
+        now_ns = self._clock.now_ns()
+        work = LaunchWork(
+            number=launch.number, lane=launch.stream, stage=stage, instance=instance, requests=requests,
+            key=launch.key, launched_ns=now_ns, nested=nested,
+        )  # fmt: skip
+        for request in requests:
+            request.launch, request.batched, request.stream = launch.number, len(requests), launch.stream
+            request.launched_ns = request.launched_ns or now_ns
+            if request.admitted.stage + 1 == len(request.version.stages):
+                self._stop_waiting(request)
+        self._works[launch.number] = work
+        self.launches += 1
+        self._trace.chosen(launch, work, self._core)
+        self._core.launched(launch.number, now_ns)
+        return work
+
+    def _sleep_s(self) -> float:
+        until_ns, expiry_ns = self._until_ns, self._core.next_expiry_ns
+        if expiry_ns is not None and (until_ns is None or expiry_ns < until_ns):
+            until_ns = expiry_ns
+        if until_ns is None:
+            return HEARTBEAT_S
+        return min(HEARTBEAT_S, max((until_ns - self._clock.now_ns()) / 1e9, 1e-6))
+
+    def _count_step(self) -> None:
+        self.steps += 1
+        if self._progress is not None:
+            self._progress[0] = self.steps
+
+    # -- queue -----------------------------------------------------------------------------------------------
+
+    def _enqueue(self, request: AcceptedRequest) -> None:
+        try:
+            self._core.submit(request.execution, self._clock.now_ns())
+        except PlumblineError as error:
+            self._deliver(request, error)
+            return
+        if self._works:
+            self._call_attention()
+
+    def _expire(self) -> None:
+        expiry_ns = self._core.next_expiry_ns
+        if expiry_ns is None:
+            return
+        now_ns = self._clock.now_ns()
+        if expiry_ns > now_ns:
+            return
+        for expired in self._core.expire(now_ns):
+            request = self._intake.alive.get(expired.id)
+            if request is not None:
+                self._deliver(request, _missed(request, expired, now_ns))
+
+    def _call_attention(self) -> None:
+        for lane in self._lanes:
+            lane.attention = True
+        for lanes in self._own_lanes.values():
+            for lane in lanes:
+                lane.attention = True
+
+    # -- outcomes --------------------------------------------------------------------------------------------
+
+    def _conclude(
+        self, work: LaunchWork, request: AcceptedRequest, outcome: StageOutcome, now_ns: int
+    ) -> None:
+        if work.ended and self._ending and not request.cancelled:
+            outcome = EngineStopped(retry_after_s=RETRY_AFTER_S)
+        if isinstance(outcome, Onward):
+            if self._ending or request.cancelled:
+                stopped = EngineStopped(retry_after_s=RETRY_AFTER_S)
+                cancelled = RequestCancelled(request=request.call.id, launched=True)
+                self._deliver(request, cancelled if request.cancelled else stopped)
+                return
+            request.admitted = outcome.admitted
+            request.execution = execution_request(
+                request.call, request.version, outcome.admitted, request.queued_ns
+            )
+            self._enqueue(request)
+        elif isinstance(outcome, PlumblineError):
+            self._deliver(request, outcome)
+        else:
+            self._deliver(request, _result(request, outcome, now_ns))
+
+    def _stop_waiting(self, request: AcceptedRequest) -> None:
+        if request.waiting:
+            request.waiting = False
+            self._intake.left()
+
+    def _deliver(self, request: AcceptedRequest, outcome: Completion) -> None:
+        """The one outcome of a request."""
+        self._stop_waiting(request)
+        del self._intake.alive[request.call.id]
+        request.version.answered += 1
+        self._trace.completed(request, self._clock)
+        try:
+            request.on_done(outcome)
+        except Exception:  # noqa: BLE001 - the engine loop: a callback stops nothing (L4-14)
+            self.callback_failures += 1
+            _log.exception("completion callback of request %s failed", request.call.id)
+        version = request.version
+        if not version.open and not version.alive:
+            self._forget(version)
+
+    # -- versions and lanes ----------------------------------------------------------------------------------
+
+    def _open_own_lanes(self, stage: LoadedStage, stream: int) -> None:
+        name = f"{self._name} {stage.graph}"
+        self._own_lanes[stage] = [self._pool.open_thread(self, stream, name) for _ in stage.instances]
+
+    def _forget(self, version: LoadedVersion) -> None:
+        for stage in version.stages:
+            self._graphs.pop(stage.graph, None)
+            self._busy.discard(stage.graph)
+            for lane in self._own_lanes.pop(stage, ()):
+                lane.close(HEARTBEAT_S)
+        version.drained.set()
+
+    # -- failure ---------------------------------------------------------------------------------------------
+
+    def _verify_not_fatal(self, report: LaneReport) -> None:
+        for outcome in report.outcomes:
+            if isinstance(outcome, PlumblineError) and outcome.recoverability is Recoverability.FATAL:
+                raise outcome
+
+    def _fail(self, error: Exception) -> None:
+        """Answer everyone, and end."""
+        _log.error("the orchestration loop failed", exc_info=error)
+        failure = EngineFailed(reason=f"{type(error).__name__}: {error}"[:300])
+        failure.__cause__ = error
+        self.failure = failure
+        self._intake.shut()
+        self._ending = True
+        for request in tuple(self._intake.alive.values()):
+            self._deliver(request, failure)
+        self._on_failed(failure)
+
+    def _verify_thread(self, function: str) -> None:
+        if self._debug and not self.is_current:
+            raise ThreadRoleBroken(function=function, thread=threading.current_thread().name)
+
+
+def _result(request: AcceptedRequest, outputs: Any, now_ns: int) -> InferenceResult:
+    call = request.call
+    return InferenceResult(
+        id=call.id,
+        served_by=request.version.ref,
+        outputs=outputs,
+        timing=InferenceTiming(
+            arrived_ns=call.arrived_ns or request.queued_ns, queued_ns=request.queued_ns,
+            launched_ns=request.launched_ns, finished_ns=now_ns, launch=request.launch,
+            batched=request.batched, stream=request.stream,
+        ),
+    )  # fmt: skip
+
+
+def _missed(request: AcceptedRequest, expired: ExecutionRequest, now_ns: int) -> DeadlineMissed:
+    limits = [(t, n) for t, n in ((expired.start_by_ns, "start_by"), (expired.deadline_ns, "deadline")) if t]
+    limit_ns, limit = min(limits)
+    return DeadlineMissed(
+        request=expired.id, limit=limit, limit_ns=limit_ns, arrived_ns=request.queued_ns, expired_ns=now_ns,
+        waited_ns=now_ns - request.queued_ns,
+    )  # fmt: skip
+
+
+def _word(outcome: StageOutcome) -> str:
+    """How a decision log calls an outcome."""
+    if isinstance(outcome, RequestCancelled):
+        return "cancelled"
+    return "failed" if isinstance(outcome, PlumblineError) else "ok"
