@@ -1,0 +1,40 @@
+"""Limits of the door. Everything that a client chooses the size of has one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from plumbline.serving.open_inference.limits import TensorLimits
+
+__all__ = ["GatewayLimits"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLimits:
+    """Attributes:
+    max_body_bytes: of one request, as sent and after inflation.
+    max_native_body_bytes: of a request to the native API.
+    max_buffered_bytes: of all bodies being read or held at once.
+    max_header_bytes: names and values of one request together.
+    max_headers: of one request.
+    max_path_bytes: of the address, query included.
+    max_json_depth: nesting of JSON documents of the native API.
+    tensors: of one inference request.
+    max_requests: in flight at once, over all connections.
+    body_timeout_s: from the end of the headers to the end of the body.
+    header_timeout_s: from the connection to the end of the headers.
+    """
+
+    max_body_bytes: int = 64 * MIB
+    max_native_body_bytes: int = 4 * MIB
+    max_buffered_bytes: int = 512 * MIB
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 100
+    max_path_bytes: int = 8 * 1024
+    max_json_depth: int = 64
+    max_requests: int = 1024
+    body_timeout_s: float = 30.0
+    header_timeout_s: float = 10.0
+    tensors: TensorLimits = field(default_factory=TensorLimits)
