@@ -201,6 +201,21 @@ class Model:
             records = context.run_traced(self._traced_entries, capacity)
             return {name: view.copy() for name, view in context.outputs.items()}, records
 
+    def bind(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Inputs as arrays, and the values of the symbols that their shapes mean. Runs nothing; thread-safe.
+
+        Raises:
+            InputRefused: naming the input and what is wrong with it.
+        """
+        self._verify_open()
+        arrays = self._checked(inputs)
+        return arrays, self._symbols_of(arrays)
+
+    @property
+    def contexts(self) -> int:
+        """Contexts made so far."""
+        return len(self._opened)
+
     def context(self) -> ExecutionContext:
         """A context of the caller's own: an arena with bound inputs and outputs, and its streams."""
         self._verify_open()

@@ -14,7 +14,8 @@ import numpy as np
 
 from plumbline.contracts.inference import Tensors
 from plumbline.contracts.models import ModelMetadata, TensorSpec
-from plumbline.engine.datatypes import numpy_of
+from plumbline.contracts.tensors import DType
+from plumbline.engine.datatypes import datatype_of, numpy_of
 from plumbline.errors import DecodingError, ValidationError
 
 __all__ = ["OutputUndecodable", "OutputUnknown", "ResultDecoder"]
@@ -49,7 +50,11 @@ class OutputUnknown(ValidationError):
 
 
 class ResultDecoder:
-    """Checks outputs against the metadata of one version. Immutable, so any thread may use it."""
+    """Checks outputs against the metadata of one version. Immutable, so any thread may use it.
+
+    A version that declares no outputs (only a Python class may do so) can give arrays of any name, type and
+    shape that the protocol knows.
+    """
 
     def __init__(self, metadata: ModelMetadata) -> None:
         self._version = str(metadata.ref)
@@ -62,7 +67,7 @@ class ResultDecoder:
             OutputUnknown: naming the first that does not.
         """
         for name in wanted:
-            if name not in self._facts:
+            if self._facts and name not in self._facts:
                 known = ", ".join(self._facts)
                 raise OutputUnknown(version=self._version, output=str(name)[:100], known=known)
 
@@ -75,14 +80,18 @@ class ResultDecoder:
         if not isinstance(outputs, Mapping):
             reason = f"outputs are a {type(outputs).__name__}, expected a mapping of names to arrays"
             raise OutputUndecodable(version=self._version, output="*", reason=reason)
+        facts = self._facts or {name: _any_fact(array) for name, array in outputs.items()}
         for name in outputs:
-            if name not in self._facts:
+            if name not in facts or not isinstance(name, str):
                 raise self._undecodable(str(name)[:100], "it is not declared")
-        for name, fact in self._facts.items():
+        for name, fact in facts.items():
             reason = _flaw(outputs.get(name), fact)
             if reason:
                 raise self._undecodable(name, reason)
-        return {name: outputs[name] for name in (wanted or self._facts)}
+        for name in wanted:
+            if name not in outputs:
+                raise self._undecodable(name, "it is missing")
+        return {name: outputs[name] for name in (wanted or facts)}
 
     def _undecodable(self, output: str, reason: str) -> OutputUndecodable:
         return OutputUndecodable(version=self._version, output=output, reason=reason)
@@ -93,6 +102,21 @@ def _fact(spec: TensorSpec) -> _Fact:
     return spec.datatype, numpy_of(spec.datatype), spec.shape, bounds
 
 
+def _any_fact(array: object) -> _Fact:
+    """What an undeclared output is held against: its own shape, and a type that the protocol can carry."""
+    if not isinstance(array, np.ndarray):
+        return "an array", None, (), ()
+    datatype = "BYTES" if array.dtype == np.dtype(object) else _datatype(array.dtype)
+    return datatype, numpy_of(datatype), array.shape, array.shape
+
+
+def _datatype(dtype: np.dtype[Any]) -> str:
+    try:
+        return datatype_of(DType(dtype.name))
+    except ValueError:
+        return "none that the protocol knows"
+
+
 def _flaw(array: object, fact: _Fact) -> str:
     """What is wrong with an output, or nothing."""
     datatype, dtype, shape, bounds = fact
@@ -100,7 +124,7 @@ def _flaw(array: object, fact: _Fact) -> str:
         return "it is missing"
     if not isinstance(array, np.ndarray):
         return f"it is a {type(array).__name__}, not an array"
-    if array.dtype != dtype:
+    if dtype is None or array.dtype != dtype:
         return f"element type {array.dtype}, declared {datatype}"
     if array.ndim != len(shape):
         return f"shape {array.shape}, declared {shape}"

@@ -144,6 +144,13 @@ class ExecutionContext:
             run()
 
     @property
+    def segment_runs(self) -> tuple[Callable[[], None], ...]:
+        """What `run` calls in order: one function for each segment, or one where they go over several
+        streams. Between two of them the caller may do something else.
+        """
+        return self._runs
+
+    @property
     def launches(self) -> tuple[NativeLaunch, ...]:
         """The native work of each segment over this context, in program order."""
         return self._launches
