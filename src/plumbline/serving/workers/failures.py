@@ -1,0 +1,232 @@
+"""What workers and their pool refuse or fail with.
+
+A refusal comes before a call is accepted; a failure is the one outcome of a call that was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plumbline.errors import (
+    BackendError,
+    ErrorClass,
+    Recoverability,
+    ResourceError,
+    SideEffect,
+    ValidationError,
+)
+
+__all__ = [
+    "CallTooLarge",
+    "IntakeFull",
+    "LoadLostTwice",
+    "NoWorkerReady",
+    "OutcomeRefused",
+    "PoolDegraded",
+    "PoolStopped",
+    "ProtocolViolated",
+    "TensorRefused",
+    "WorkerBroken",
+    "WorkerLostTwice",
+    "WorkerNotStarted",
+    "WorkerReported",
+    "WorkerUnknown",
+]
+
+
+@dataclass(eq=False, kw_only=True)
+class IntakeFull(ResourceError):
+    """Every worker that may take the call has as much accepted work as it may hold."""
+
+    code = "serving.workers.intake_full"
+    owner = "workers"
+    template = "{what}: {used} of {limit} in use"
+    recoverability = Recoverability.TRANSIENT
+    http_status = 503
+
+    what: str
+    used: int
+    limit: int
+    retry_after_s: float
+
+
+@dataclass(eq=False, kw_only=True)
+class NoWorkerReady(ResourceError):
+    """No worker is ready for the call now, for instance because one is being replaced."""
+
+    code = "serving.workers.none_ready"
+    owner = "workers"
+    template = "no worker is ready: {states}"
+    recoverability = Recoverability.TRANSIENT
+
+    states: str
+    retry_after_s: float
+
+
+@dataclass(eq=False, kw_only=True)
+class PoolDegraded(BackendError):
+    """Workers die faster than they become ready; starts go on at the slowest rate only."""
+
+    code = "serving.workers.degraded"
+    owner = "workers"
+    template = "{deaths} workers died before they were ready, the last with {reason}"
+    recoverability = Recoverability.TRANSIENT
+    http_status = 503
+
+    deaths: int
+    reason: str
+    retry_after_s: float
+
+
+@dataclass(eq=False, kw_only=True)
+class PoolStopped(ResourceError):
+    """The pool is stopping or stopped and takes nothing more."""
+
+    code = "serving.workers.stopped"
+    owner = "workers"
+    template = "the workers are stopping"
+    recoverability = Recoverability.TRANSIENT
+
+    retry_after_s: float = 1.0
+
+
+@dataclass(eq=False, kw_only=True)
+class WorkerUnknown(ValidationError):
+    """A worker is named that does not exist."""
+
+    code = "serving.workers.unknown"
+    owner = "workers"
+    template = "no worker named {worker}; there are {known}"
+    http_status = 404
+
+    worker: str
+    known: str
+
+
+@dataclass(eq=False, kw_only=True)
+class TensorRefused(ValidationError):
+    """A tensor that cannot cross to a worker."""
+
+    code = "serving.workers.tensor"
+    owner = "workers"
+    template = "tensor {tensor}: {reason}"
+
+    tensor: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class CallTooLarge(ValidationError):
+    """More bytes than one call may bring to a worker or get from it."""
+
+    code = "serving.workers.call_too_large"
+    owner = "workers"
+    template = "{what} of {size_bytes} bytes, at most {limit_bytes}"
+    http_status = 413
+
+    what: str
+    size_bytes: int
+    limit_bytes: int
+
+
+@dataclass(eq=False, kw_only=True)
+class WorkerLostTwice(BackendError):
+    """Two workers died with this call in hand. It is not tried on a third."""
+
+    code = "serving.workers.lost_twice"
+    owner = "workers"
+    template = "request {request}: two workers ended while they had it, the last with {reason}"
+
+    request: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class LoadLostTwice(BackendError):
+    """Two workers died while they loaded this version."""
+
+    code = "serving.workers.load_lost_twice"
+    owner = "workers"
+    template = "version {version}: two workers ended while they loaded it, the last with {reason}"
+
+    version: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class WorkerNotStarted(BackendError):
+    """A worker process did not come up."""
+
+    code = "serving.workers.not_started"
+    owner = "workers"
+    template = "worker {worker} did not start: {reason}"
+    http_status = 503
+
+    worker: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class WorkerBroken(BackendError):
+    """Something in a worker failed that is not a `PlumblineError`: our bug, or one of a user's class."""
+
+    code = "serving.workers.broken"
+    owner = "workers"
+    template = "{what} failed in the worker with {kind}: {reason}"
+    http_status = 500
+
+    what: str
+    kind: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class OutcomeRefused(BackendError):
+    """A worker described a result that cannot be true; the worker is replaced."""
+
+    code = "serving.workers.outcome_refused"
+    owner = "workers"
+    template = "worker {worker} described an impossible result: {reason}"
+
+    worker: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class ProtocolViolated(BackendError):
+    """A worker sent what no worker may send; it is replaced."""
+
+    code = "serving.workers.protocol"
+    owner = "workers"
+    template = "{reason}"
+
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class WorkerReported(BackendError):
+    """An error of a worker whose class this process does not know: it answers as that class would."""
+
+    code = "serving.workers.reported"
+    owner = "workers"
+    template = "{text}"
+
+    reported_code: str
+    reported_class: str
+    reported_recoverability: str
+    reported_side_effect: str
+    reported_owner: str
+    reported_status: int
+    text: str
+    retry_after_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self.__dict__.update(
+            code=self.reported_code,
+            error_class=ErrorClass(self.reported_class),
+            recoverability=Recoverability(self.reported_recoverability),
+            side_effect=SideEffect(self.reported_side_effect),
+            owner=self.reported_owner,
+            http_status=self.reported_status,
+        )
+        super().__post_init__()

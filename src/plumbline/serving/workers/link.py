@@ -1,0 +1,322 @@
+"""The gateway's end of one worker generation: its process, its two sockets, its shared file.
+
+Sockets of pyzmq are driven by the event loop through their descriptor. It is edge-triggered: it becomes
+readable once for any number of events, so whoever reads drains until nothing is left, and asks for the events
+once more before going back to the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from plumbline.contracts.models import ModelMetadata
+from plumbline.contracts.versions import VersionSpec
+from plumbline.errors import PlumblineError
+from plumbline.serving.workers import protocol
+from plumbline.serving.workers.channel import WorkerChannel
+from plumbline.serving.workers.failures import ProtocolViolated, WorkerNotStarted
+from plumbline.serving.workers.files import receive_file_nowait, send_file, socket_pair
+from plumbline.serving.workers.options import PoolOptions
+from plumbline.serving.workers.region import Field, SharedRegion
+from plumbline.serving.workers.reporting import rebuild
+from plumbline.serving.workers.slots import SlotAllocator
+from plumbline.serving.workers.spawning import OutputTail, WorkerProcess, exit_reason
+
+__all__ = ["LinkEnded", "WorkerLink"]
+
+_DRAIN_S = 0.02
+_MESSAGES_PER_TURN = 64
+
+
+class LinkEnded(Exception):
+    """The worker of this link ended while something was waited for; the text says how."""
+
+
+class WorkerLink:
+    """Owner of everything that belongs to one generation. Used on one event loop.
+
+    `ended` becomes done when the worker is lost, with the reason; nothing that it sends is taken after
+    `close`.
+
+    Args:
+        name: of the place.
+        generation: from 1.
+        command: of a worker; the channel is appended.
+        folder: private, for sockets.
+        log_folder: of this generation, exists; None for none.
+        options: sizes and times.
+        context: of the pool's sockets.
+        on_outcomes: told of outcomes, in order.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        generation: int,
+        command: Sequence[str],
+        folder: Path,
+        log_folder: Path | None,
+        options: PoolOptions,
+        context: zmq.Context[zmq.Socket[bytes]],
+        on_outcomes: Callable[[WorkerLink, list[protocol.Outcome]], None],
+    ) -> None:
+        self.name, self.generation, self.options = name, generation, options
+        self._context, self._on_outcomes = context, on_outcomes
+        self._loop = asyncio.get_running_loop()
+        self.hello: asyncio.Future[None] = self._loop.create_future()
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        self._answers: dict[int, asyncio.Future[protocol.Loaded]] = {}
+        self._outbox: list[protocol.Job] = []
+        self._cancels: list[str] = []
+        self._flushing = False
+        self._jobs: zmq.Socket[bytes] | None = None
+        self._closed = False
+        self.loading = 0
+        self.ring_position = 0
+        self.budget_bytes: int | None = None
+        self._early_files: dict[int, int] = {}
+        self.region = SharedRegion.create(
+            generation=generation, input_bytes=options.input_bytes, ring_bytes=options.ring_bytes
+        )
+        self.slots = SlotAllocator(self.region.input_start, options.input_bytes)
+        self._files, worker_files = socket_pair()
+        self._files.setblocking(False)
+        stem = f"{name}-g{generation}"
+        self._paths = [folder / f"{stem}-in", folder / f"{stem}-out"]
+        self._outcomes = context.socket(zmq.PULL)
+        self._outcomes.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_MESSAGE_BYTES)
+        self._outcomes.setsockopt(zmq.RCVHWM, 0)
+        self._outcomes.bind(f"ipc://{self._paths[1]}")
+        self._descriptor = int(self._outcomes.getsockopt(zmq.FD))
+        self._loop.add_reader(self._descriptor, self._readable)
+        self.output = OutputTail(options.log_bytes, None if log_folder is None else log_folder / "output.log")
+        channel = WorkerChannel(
+            name=name,
+            generation=generation,
+            parent_pid=os.getpid(),
+            region=self.region.descriptor,
+            files=worker_files.fileno(),
+            jobs=f"ipc://{self._paths[0]}",
+            outcomes=f"ipc://{self._paths[1]}",
+            log_folder=None if log_folder is None else str(log_folder),
+        )
+        self.process = WorkerProcess(
+            [*command, channel.argument()],
+            (self.region.descriptor, worker_files.fileno()),
+            self.output,
+            f"{stem} waits",
+        )
+        self._worker_files = worker_files
+        self.process.started.add_done_callback(self._process_started)
+        self.process.exited.add_done_callback(self._process_exited)
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def opened(self) -> None:
+        """Wait for the first message of the worker.
+
+        Raises:
+            WorkerNotStarted: it ended before, or took too long.
+        """
+        await asyncio.wait(
+            (self.hello, self.ended),
+            timeout=self.options.start_timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if self.hello.done() and not self.ended.done():
+            return
+        reason = self.ended.result() if self.ended.done() else f"no sign in {self.options.start_timeout_s} s"
+        raise WorkerNotStarted(worker=self.name, reason=reason)
+
+    def end(self, reason: str) -> None:
+        """Call the worker lost. The first reason counts."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(LinkEnded(reason))
+
+    async def close(self) -> None:
+        """Kill the worker, wait until it is gone, take what it sent before, and give everything back."""
+        self.process.kill()
+        try:
+            await asyncio.shield(self.process.exited)
+            self._readable()
+            await asyncio.sleep(_DRAIN_S)
+            self._readable()
+        finally:
+            self._closed = True
+            self._loop.remove_reader(self._descriptor)
+            self._outcomes.close(linger=0)
+            if self._jobs is not None:
+                self._jobs.close(linger=0)
+            self.region.close()
+            self._files.close()
+            self._worker_files.close()
+            self.output.close()
+            for descriptor in self._early_files.values():
+                os.close(descriptor)
+            for path in self._paths:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _process_started(self, started: asyncio.Future[int]) -> None:
+        if not self._closed:
+            self.output.close_writer()
+            self._worker_files.close()
+        if started.exception() is not None:
+            self.end("the command of a worker cannot be run")
+
+    def _process_exited(self, exited: asyncio.Future[int]) -> None:
+        self.end(exit_reason(exited.result()))
+
+    # -- sending ---------------------------------------------------------------------------------------------
+
+    def send(self, message: protocol.ToWorker) -> None:
+        """Send a message after everything that waits to be sent."""
+        self._flush()
+        if self._jobs is not None and not self._closed:
+            self._jobs.send(protocol.encode(message), zmq.NOBLOCK)
+
+    def post(self, job: protocol.Job) -> None:
+        """Send a job with all others of this turn of the loop."""
+        self._outbox.append(job)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def post_cancel(self, request: str) -> None:
+        """Send the wish to end a call, behind the jobs of this turn."""
+        self._cancels.append(request)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def send_file(self, number: int, descriptor: int) -> None:
+        """Send the file of a job before the job.
+
+        Raises:
+            OSError: the worker is gone, or takes no more now.
+        """
+        send_file(self._files, number, descriptor)
+
+    def take_file(self, number: int) -> int | None:
+        """The file that the worker sent for a job; None when there is none."""
+        return receive_file_nowait(self._files, number, self._early_files)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if (not self._outbox and not self._cancels) or self._jobs is None or self._closed:
+            return
+        jobs, cancels = self._outbox, self._cancels
+        self._outbox, self._cancels = [], []
+        self._jobs.send(protocol.encode(protocol.Jobs(jobs, cancels)), zmq.NOBLOCK)
+
+    # -- receiving -------------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        source = self._outcomes
+        try:
+            for _ in range(_MESSAGES_PER_TURN):
+                if self._closed:
+                    return
+                self._take(source.recv(zmq.NOBLOCK))
+        except zmq.Again:
+            if int(source.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                self._loop.call_soon(self._readable)
+        except (msgspec.DecodeError, ProtocolViolated) as error:
+            self.end(f"protocol violated: {error}")
+        else:
+            self._loop.call_soon(self._readable)
+
+    def _take(self, data: bytes) -> None:
+        message = protocol.decode_from_worker(data)
+        if isinstance(message, protocol.Outcomes):
+            self._on_outcomes(self, message.outcomes)
+        elif isinstance(message, protocol.Loaded):
+            answer = self._answers.pop(message.handle, None)
+            if answer is None:
+                raise ProtocolViolated(reason="an answer that nobody asked for")
+            if not answer.done():
+                answer.set_result(message)
+        else:
+            self._greet(message)
+
+    def _greet(self, hello: protocol.Hello) -> None:
+        if self.hello.done():
+            raise ProtocolViolated(reason="a second greeting")
+        if hello.schema != protocol.SCHEMA_VERSION or hello.generation != self.generation:
+            raise ProtocolViolated(
+                reason=f"schema {hello.schema}, generation {hello.generation}; expected "
+                f"{protocol.SCHEMA_VERSION} and {self.generation}"
+            )
+        self._jobs = self._context.socket(zmq.PUSH)
+        self._jobs.setsockopt(zmq.SNDHWM, 0)
+        self._jobs.connect(f"ipc://{self._paths[0]}")
+        self.hello.set_result(None)
+
+    # -- versions --------------------------------------------------------------------------------------------
+
+    async def load(self, handle: int, spec: VersionSpec) -> ModelMetadata:
+        """Load a version in this worker.
+
+        Raises:
+            PlumblineError: what the worker said.
+            LinkEnded: it ended, or took too long and is being ended.
+        """
+        loaded = await self._ask(protocol.Load(handle, spec))
+        if loaded.metadata is None:
+            raise WorkerNotStarted(worker=self.name, reason="it loaded a version and did not describe it")
+        self.budget_bytes = loaded.budget_bytes
+        try:
+            metadata = protocol.metadata_of(loaded.metadata)
+        except ValueError as error:
+            self.end(f"protocol violated: {error}")
+            raise LinkEnded("protocol violated") from error
+        return metadata
+
+    async def unload(self, handle: int) -> None:
+        """Unload a version in this worker. Raises as `load`."""
+        await self._ask(protocol.Unload(handle))
+
+    async def _ask(self, question: protocol.Load | protocol.Unload) -> protocol.Loaded:
+        if self.ended.done():
+            raise LinkEnded(self.ended.result())
+        answer: asyncio.Future[protocol.Loaded] = self._loop.create_future()
+        self._answers[question.handle] = answer
+        self.loading += 1
+        try:
+            self.send(question)
+            loaded = await asyncio.wait_for(answer, self.options.load_timeout_s)
+        except TimeoutError:
+            self.end(f"no answer to a load in {self.options.load_timeout_s} s")
+            raise LinkEnded("load took too long") from None
+        finally:
+            self.loading -= 1
+        if loaded.failure is not None:
+            raise _failure_of(loaded.failure)
+        return loaded
+
+    # -- progress --------------------------------------------------------------------------------------------
+
+    @property
+    def beats(self) -> int:
+        """Turns of the worker's receiving thread."""
+        return self.region.header[Field.BEATS]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the worker's engine loop."""
+        return self.region.header[Field.STEPS]
+
+
+def _failure_of(failure: protocol.Failure) -> PlumblineError:
+    return rebuild(failure)

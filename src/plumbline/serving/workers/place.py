@@ -1,0 +1,230 @@
+"""A place for workers: one generation after the other, each supervised from start to replacement."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from plumbline.errors import PlumblineError
+from plumbline.serving.ports import WorkerState, WorkerStatus
+from plumbline.serving.workers.failures import WorkerNotStarted
+from plumbline.serving.workers.journal import Entry
+from plumbline.serving.workers.lifecycle import WorkerEvent, apply
+from plumbline.serving.workers.link import LinkEnded, WorkerLink
+from plumbline.serving.workers.options import PoolOptions
+from plumbline.serving.workers.progress import Look, ProgressWatch
+from plumbline.serving.workers.protocol import Stop
+
+__all__ = ["PlaceOwner", "WorkerPlace"]
+
+_STEADY_S = 1.0
+
+
+class PlaceOwner(Protocol):
+    """What a place tells its pool, and asks of it."""
+
+    def open_link(self, place: WorkerPlace) -> WorkerLink:
+        """Start the next generation."""
+
+    async def load_committed(self, place: WorkerPlace) -> None:
+        """Load everything that is loaded elsewhere, then call `place.take_calls`, with no change between."""
+
+    def place_changed(self, place: WorkerPlace) -> None:
+        """Its state is another."""
+
+    def place_lost(self, place: WorkerPlace, link: WorkerLink, reason: str) -> None:
+        """Its worker is gone; its calls wait in `place.sent`."""
+
+    def announce(self, kind: str, subject: str, **fields: object) -> None:
+        """Tell whoever watches."""
+
+
+class WorkerPlace:
+    """Owner of the generations of one name. Used on one event loop.
+
+    Attributes:
+        sent: calls that its worker has, by number.
+        suspects: of them, those whose last worker died.
+        own_files: of them, those with a file of their own.
+        deaths: in a row without steady readiness between, the last for `last_reason`.
+        last_output: what the last worker that ended had printed.
+        leaving: nothing replaces the worker when it ends.
+    """
+
+    def __init__(
+        self, name: str, owner: PlaceOwner, options: PoolOptions, log_folder: Callable[[str], Path | None]
+    ) -> None:
+        self.name, self._owner, self._options = name, owner, options
+        self.log_folder = log_folder
+        self.generation = 0
+        self.state = WorkerState.DEAD
+        self.link: WorkerLink | None = None
+        self.sent: dict[int, Entry] = {}
+        self.suspects = 0
+        self.own_files = 0
+        self.deaths = 0
+        self.last_reason = ""
+        self.last_output = ""
+        self.leaving = False
+        self.settled = asyncio.Event()
+        self._left = asyncio.Event()
+
+    def apply(self, event: WorkerEvent) -> None:
+        """Change the state."""
+        before, self.state = self.state, apply(self.state, event)
+        if before is not self.state:
+            self._owner.place_changed(self)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether calls may be sent to it."""
+        link = self.link
+        return self.state is WorkerState.READY and link is not None and not link.ended.done()
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether it dies faster than it becomes ready."""
+        return self.deaths >= self._options.storm_deaths
+
+    def status(self, versions: tuple[str, ...], memory_bytes: int) -> WorkerStatus:
+        """As the port shows it."""
+        link = self.link
+        return WorkerStatus(
+            name=self.name,
+            generation=self.generation,
+            pid=0 if link is None else link.process.pid,
+            state=self.state,
+            queued=len(self.sent),
+            steps=0 if link is None else link.steps,
+            versions=versions if self.is_ready else (),
+            memory_bytes=memory_bytes if self.is_ready else 0,
+            budget_bytes=None if link is None else link.budget_bytes,
+        )
+
+    # -- supervision -----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """One generation after the other, until told to leave."""
+        while not self.leaving:
+            await self._run_generation()
+            if self.leaving or self.is_degraded:
+                self.settled.set()
+            if not self.leaving and self.deaths > 1:
+                await self._wait_to_replace()
+
+    async def _run_generation(self) -> None:
+        self.generation += 1
+        if not self.is_degraded:
+            self.settled.clear()
+        self.apply(WorkerEvent.START)
+        try:
+            link = self.link = self._owner.open_link(self)
+        except OSError as error:
+            self._note_death(f"cannot start: {type(error).__name__}", 0.0)
+            self.apply(WorkerEvent.LOST)
+            return
+        watching = asyncio.create_task(self._watch(link), name=f"{self.name} watch")
+        ready_at = 0.0
+        try:
+            await link.opened()
+            await self._owner.load_committed(self)
+            if self.is_ready:
+                ready_at = time.monotonic()
+                self.settled.set()
+                self._owner.announce(
+                    "worker.started" if self.generation == 1 else "worker.replaced",
+                    self.name,
+                    generation=self.generation,
+                    pid=link.process.pid,
+                )
+            await asyncio.shield(link.ended)
+        except (PlumblineError, LinkEnded) as error:
+            link.end(error.reason if isinstance(error, WorkerNotStarted) else str(error))
+        finally:
+            watching.cancel()
+            await self._bury(link, ready_at)
+
+    async def _bury(self, link: WorkerLink, ready_at: float) -> None:
+        """The worker is dead before anything of it is given to another."""
+        link.end("told to stop")
+        if self.state is not WorkerState.STALLED:
+            self.apply(WorkerEvent.LOST)
+        await link.close()
+        self.last_output = link.output.text()
+        if self.state is WorkerState.STALLED:
+            self.apply(WorkerEvent.LOST)
+        reason = link.ended.result()
+        self._note_death(reason, ready_at)
+        self.link = None
+        self._owner.place_lost(self, link, reason)
+
+    def take_calls(self) -> None:
+        """Its worker has loaded everything."""
+        if self.state is WorkerState.STARTING:
+            self.apply(WorkerEvent.READY)
+
+    def _note_death(self, reason: str, ready_at: float) -> None:
+        self.last_reason = reason
+        steady = ready_at > 0.0 and time.monotonic() - ready_at >= _STEADY_S
+        self.deaths = 1 if steady else self.deaths + 1
+
+    async def _wait_to_replace(self) -> None:
+        options = self._options
+        exponent = min(self.deaths - 2, 30)
+        wait_s = min(options.backoff_s * 2**exponent, options.max_backoff_s)
+        if self.is_degraded:
+            wait_s = options.max_backoff_s
+        try:
+            await asyncio.wait_for(self._left.wait(), wait_s)
+        except TimeoutError:
+            return
+
+    async def _watch(self, link: WorkerLink) -> None:
+        options = self._options
+        watch = ProgressWatch(int(options.watch_interval_s * 1e9))
+        while not link.ended.done():
+            await asyncio.sleep(options.watch_interval_s)
+            if not link.hello.done():
+                continue
+            reason = watch.observe(self._look(link))
+            if reason is not None and not link.ended.done():
+                self.apply(WorkerEvent.STALL)
+                self._owner.announce("worker.stalled", self.name, generation=self.generation, reason=reason)
+                link.end(f"stalled: {reason}")
+
+    def _look(self, link: WorkerLink) -> Look:
+        options = self._options
+        floor_s = options.loading_floor_s if link.loading else options.stall_floor_s
+        return Look(
+            at_ns=time.monotonic_ns(),
+            beats=link.beats,
+            steps=link.steps,
+            busy=bool(self.sent) and not link.loading,
+            bound_ns=self._bound_ns(),
+            floor_ns=int(floor_s * 1e9),
+        )
+
+    def _bound_ns(self) -> int:
+        """Within which the engine must step: the largest bound among the versions of its calls."""
+        uncalibrated_ns = int(self._options.uncalibrated_stall_s * 1e9)
+        versions = {entry.version.handle: entry.version for entry in self.sent.values()}
+        bounds = [version.spec.settings.cost_bound_ns for version in versions.values()]
+        return max((bound or uncalibrated_ns for bound in bounds), default=uncalibrated_ns)
+
+    # -- leaving ---------------------------------------------------------------------------------------------
+
+    async def leave(self, supervision: asyncio.Task[None], *, drain: bool) -> None:
+        """End the worker for good: told to, and killed when it does not."""
+        self.leaving = True
+        self._left.set()
+        link = self.link
+        if link is not None and link.hello.done() and not link.ended.done():
+            self.apply(WorkerEvent.DRAIN)
+            link.send(Stop(drain))
+            await asyncio.wait((link.process.exited,), timeout=self._options.stop_timeout_s)
+        if link is not None:
+            link.end("told to stop")
+        await asyncio.wait((supervision,))

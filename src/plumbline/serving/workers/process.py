@@ -1,0 +1,282 @@
+"""The inside of a worker process: calls in, outcomes out, versions loaded beside the running ones.
+
+One thread receives and submits. The engine's threads complete; whoever completes sends. One thread loads and
+unloads. Nothing here decides anything: the engine owns the run queue, the gateway the accepted calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import mmap
+import os
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import msgspec
+import zmq
+
+from plumbline.contracts.inference import InferenceCall, InferenceResult, Tensors, VersionRef
+from plumbline.contracts.models import ModelMetadata
+from plumbline.contracts.requests import RequestId, TenantId
+from plumbline.contracts.versions import VersionSpec
+from plumbline.engine.scheduler import EngineStatus
+from plumbline.engine.session import Session
+from plumbline.errors import PlumblineError, Recoverability
+from plumbline.serving.workers import protocol, tensors
+from plumbline.serving.workers.channel import WorkerChannel, die_with_parent, is_orphan
+from plumbline.serving.workers.files import receive_file
+from plumbline.serving.workers.region import Field, SharedRegion
+from plumbline.serving.workers.reporting import as_plumbline, report
+from plumbline.serving.workers.sending import OutcomeSender
+
+__all__ = ["FATAL_EXIT_CODE", "OpenSession", "WorkerEngine", "give_memory_back", "load_warm", "run_worker"]
+
+FATAL_EXIT_CODE = 70
+"""A worker that met a fatal error ends with it, after it told the gateway (requirement X-35)."""
+
+_BEAT_MS = 50
+_STOP_S = 600.0
+_NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
+
+OpenSession = Callable[[VersionSpec], Session]
+"""Makes a session of a version on this machine. Raises PlumblineError."""
+
+
+class WorkerEngine(Protocol):
+    """What a worker needs of `engine.scheduler.Scheduler`; its docstrings say the rest."""
+
+    def start(self) -> None:
+        """Take requests from now on."""
+
+    def stop(self, *, drain: bool, timeout_s: float) -> None:
+        """End."""
+
+    def close(self) -> None:
+        """End, and close every version."""
+
+    def load(
+        self, ref: VersionRef, session: Session, *, instances: int = 1, stream: int | None = None
+    ) -> None:
+        """Take a session over."""
+
+    def unload(self, ref: VersionRef) -> None:
+        """Finish its requests and close it."""
+
+    def submit(
+        self,
+        ref: VersionRef,
+        call: InferenceCall,
+        on_done: Callable[[InferenceResult | PlumblineError], None],
+    ) -> RequestId:
+        """Accept a call, or raise."""
+
+    def cancel(self, request_id: str) -> bool:
+        """Ask for the end of a call."""
+
+    def status(self) -> EngineStatus:
+        """The engine now."""
+
+
+def run_worker(
+    channel: WorkerChannel, open_session: OpenSession, make_scheduler: Callable[..., WorkerEngine]
+) -> int:
+    """Serve until told to stop; returns the exit code.
+
+    Args:
+        channel: from the command line.
+        open_session: for each version to load.
+        make_scheduler: called once, as `make_scheduler(name="w0", log_folder=Path | None, progress=cell)`; it
+            passes name and progress on to `Scheduler`.
+    """
+    die_with_parent(channel.parent_pid)
+    region = SharedRegion.attach(channel.region)
+    folder = None if channel.log_folder is None else Path(channel.log_folder)
+    engine = make_scheduler(
+        name=channel.name, log_folder=folder, progress=region.header[Field.STEPS : Field.STEPS + 1]
+    )
+    engine.start()
+    return _Worker(channel, region, open_session, engine).serve()
+
+
+class _Worker:
+    """Owner of the receiving socket and of what the gateway's handles mean."""
+
+    def __init__(
+        self, channel: WorkerChannel, region: SharedRegion, open_session: OpenSession, engine: WorkerEngine
+    ) -> None:
+        self._channel, self._region = channel, region
+        self._open_session, self._engine = open_session, engine
+        self._files = socket.socket(fileno=channel.files)
+        self._early_files: dict[int, int] = {}
+        self._refs: dict[int, VersionRef] = {}
+        self._chores: queue.SimpleQueue[protocol.Load | protocol.Unload | None] = queue.SimpleQueue()
+        self._context = zmq.Context(io_threads=1)
+        self._sender = OutcomeSender(
+            channel.outcomes, self._region, self._files, is_over=lambda: is_orphan(channel.parent_pid)
+        )
+        self._submitted = 0
+
+    def serve(self) -> int:
+        jobs = self._context.socket(zmq.PULL)
+        jobs.setsockopt(zmq.RCVHWM, 0)
+        jobs.setsockopt(zmq.RCVTIMEO, _BEAT_MS)
+        jobs.bind(self._channel.jobs)
+        chores = threading.Thread(target=self._run_chores, name="load", daemon=True)
+        chores.start()
+        self._sender.send(
+            protocol.Hello(protocol.SCHEMA_VERSION, os.getpid(), self._channel.generation, self._channel.jobs)
+        )
+        drain = self._receive(jobs)
+        self._chores.put(None)
+        if drain:
+            chores.join()
+        with contextlib.suppress(PlumblineError):
+            self._engine.stop(drain=drain, timeout_s=_STOP_S)
+        self._sender.close()
+        jobs.close(linger=0)
+        return 0
+
+    def _receive(self, jobs: zmq.Socket[bytes]) -> bool:
+        """Until told to stop; whether to drain."""
+        header = self._region.header
+        while True:
+            header[Field.BEATS] += 1
+            header[Field.BUSY] = self._submitted - self._sender.answered
+            try:
+                message = protocol.decode_to_worker(jobs.recv())
+            except zmq.Again:
+                if is_orphan(self._channel.parent_pid):
+                    os._exit(0)
+                continue
+            except msgspec.DecodeError as error:
+                print(f"not a message: {error}", file=sys.stderr)  # noqa: T201 - the gateway keeps this
+                os._exit(FATAL_EXIT_CODE)
+            if isinstance(message, protocol.Jobs):
+                for job in message.jobs:
+                    self._submit(job)
+                for request in message.cancel:
+                    self._engine.cancel(RequestId(request))
+            elif isinstance(message, protocol.Stop):
+                return message.drain
+            else:
+                self._chores.put(message)
+
+    def _submit(self, job: protocol.Job) -> None:
+        self._submitted += 1
+        try:
+            ref = self._refs[job.handle]
+            call = InferenceCall(
+                id=RequestId(job.id),
+                model=ref.model,
+                version=ref.version,
+                inputs=self._inputs(job),
+                wanted=job.wanted,
+                tenant=TenantId(job.tenant),
+                priority=job.priority,
+                arrived_ns=job.arrived_ns,
+                deadline_ns=job.deadline_ns,
+                start_by_ns=job.start_by_ns,
+                parameters=job.parameters or _NO_PARAMETERS,
+                traceparent=job.traceparent,
+            )
+            self._engine.submit(ref, call, partial(self._done, job.number))
+        except Exception as error:  # noqa: BLE001 - the worker: one call fails, the worker goes on
+            self._done(job.number, as_plumbline(error, "submission"))
+
+    def _inputs(self, job: protocol.Job) -> Tensors:
+        if not job.own_file:
+            return tensors.read(job.inputs, self._region.memory, copy=True)
+        descriptor = receive_file(self._files, job.number, self._early_files)
+        try:
+            size = os.fstat(descriptor).st_size
+            memory = memoryview(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+        finally:
+            os.close(descriptor)
+        return tensors.read(job.inputs, memory, copy=False)
+
+    def _done(self, number: int, completion: InferenceResult | PlumblineError) -> None:
+        """On whatever thread completes the call."""
+        self._sender.outcome(number, completion)
+        if isinstance(completion, PlumblineError) and completion.recoverability is Recoverability.FATAL:
+            self._end_fatally(completion)
+
+    def _end_fatally(self, error: PlumblineError) -> None:
+        print(f"fatal: {error.code}: {error.message}", file=sys.stderr, flush=True)  # noqa: T201
+        self._sender.close()
+        os._exit(FATAL_EXIT_CODE)
+
+    # -- loading ---------------------------------------------------------------------------------------------
+
+    def _run_chores(self) -> None:
+        while (chore := self._chores.get()) is not None:
+            failure: PlumblineError | None = None
+            metadata = None
+            try:
+                if isinstance(chore, protocol.Load):
+                    metadata = load_warm(self._engine, chore.spec, self._open_session)
+                    self._refs[chore.handle] = chore.spec.ref
+                else:
+                    self._engine.unload(self._refs.pop(chore.handle))
+                    give_memory_back()
+            except Exception as error:  # noqa: BLE001 - the worker: one load fails, the worker goes on
+                what = "load" if isinstance(chore, protocol.Load) else "unload"
+                failure = as_plumbline(error, what)
+                give_memory_back()
+            self._sender.send(
+                protocol.Loaded(
+                    handle=chore.handle,
+                    metadata=None if metadata is None else protocol.wire_metadata(metadata),
+                    failure=None if failure is None else report(failure),
+                    budget_bytes=self._engine.status().budget_bytes,
+                )
+            )
+            if failure is not None and failure.recoverability is Recoverability.FATAL:
+                self._end_fatally(failure)
+
+
+def load_warm(engine: WorkerEngine, spec: VersionSpec, open_session: OpenSession) -> ModelMetadata:
+    """Open a version, load it, and run its example once, through the queue like any call.
+
+    Raises:
+        PlumblineError: nothing stays loaded.
+    """
+    session = open_session(spec)
+    try:
+        example, metadata = session.example(), session.metadata
+        engine.load(spec.ref, session, instances=spec.settings.instances, stream=spec.settings.stream)
+    except BaseException:
+        session.close()
+        raise
+    done: queue.SimpleQueue[InferenceResult | PlumblineError] = queue.SimpleQueue()
+    call = InferenceCall(
+        id=RequestId(f"warm-up-{os.urandom(8).hex()}"),
+        model=spec.ref.model,
+        version=spec.ref.version,
+        inputs=example,
+    )
+    try:
+        engine.submit(spec.ref, call, done.put)
+        outcome = done.get()
+        if isinstance(outcome, PlumblineError):
+            raise outcome
+    except BaseException:
+        engine.unload(spec.ref)
+        raise
+    return metadata
+
+
+def give_memory_back() -> None:
+    """Collect garbage, and let the C library return free pages to the system where it can."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

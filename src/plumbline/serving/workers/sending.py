@@ -1,0 +1,118 @@
+"""The way out of a worker: results into the ring, outcomes onto the socket, in one order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from plumbline.contracts.inference import InferenceResult, Tensors
+from plumbline.errors import PlumblineError
+from plumbline.serving.workers import protocol, tensors
+from plumbline.serving.workers.files import send_file
+from plumbline.serving.workers.own_files import write_own_file
+from plumbline.serving.workers.region import SharedRegion
+from plumbline.serving.workers.reporting import as_plumbline, report
+
+__all__ = ["OutcomeSender"]
+
+_NO_TIMING: protocol.Place = (0, 0, 0, 0, 0, 0, 0)
+_RING_SHARE = 4
+_LINGER_MS = 5000
+
+
+class OutcomeSender:
+    """Owner of the sending socket, behind a lock. Any thread may call it.
+
+    Threads that complete at the same time do not queue up for the socket: one of them sends for all, several
+    outcomes in one message.
+    """
+
+    def __init__(
+        self, endpoint: str, region: SharedRegion, files: socket.socket, is_over: Callable[[], bool]
+    ) -> None:
+        self._region, self._files, self._is_over = region, files, is_over
+        self._context = zmq.Context(io_threads=1)
+        self._socket = self._context.socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        self._socket.connect(endpoint)
+        self._lock = threading.Lock()
+        self._pending: deque[tuple[int, InferenceResult | PlumblineError]] = deque()
+        self._written: list[protocol.Outcome] = []
+        self._closed = False
+        self.answered = 0
+
+    def send(self, message: protocol.FromWorker) -> None:
+        """Send a message that is no outcome."""
+        with self._lock:
+            if not self._closed:
+                self._socket.send(protocol.encode(message))
+
+    def outcome(self, number: int, completion: InferenceResult | PlumblineError) -> None:
+        """Send the outcome of a job."""
+        self._pending.append((number, completion))
+        while self._pending and self._lock.acquire(blocking=False):
+            try:
+                self._send_pending()
+            finally:
+                self._lock.release()
+
+    def close(self) -> None:
+        """Send what is left, wait until it has left this process, and close."""
+        with self._lock:
+            self._send_pending()
+            self._closed = True
+            self._socket.close()
+        self._context.term()
+
+    def _send_pending(self) -> None:
+        while self._pending:
+            number, completion = self._pending.popleft()
+            self._written.append(self._outcome(number, completion))
+        self._send_written()
+
+    def _send_written(self) -> None:
+        if self._written and not self._closed:
+            self._socket.send(protocol.encode(protocol.Outcomes(self._written)))
+            self.answered += len(self._written)
+        self._written = []
+
+    def _outcome(self, number: int, completion: InferenceResult | PlumblineError) -> protocol.Outcome:
+        if isinstance(completion, PlumblineError):
+            return protocol.Outcome(number, [], 0, _NO_TIMING, report(completion))
+        try:
+            places, ring_end = self._store(number, completion)
+        except Exception as error:  # noqa: BLE001 - the worker: one result cannot leave, the worker goes on
+            return protocol.Outcome(
+                number, [], 0, _NO_TIMING, report(as_plumbline(error, "sending a result"))
+            )
+        at = completion.timing
+        timing = (
+            at.arrived_ns, at.queued_ns, at.launched_ns, at.finished_ns, at.launch, at.batched, at.stream,
+        )  # fmt: skip
+        return protocol.Outcome(number, places, ring_end, timing)
+
+    def _store(self, number: int, result: InferenceResult) -> tuple[list[protocol.TensorAt], int]:
+        packed, size = tensors.pack(result.outputs)
+        if size > self._region.ring_bytes // _RING_SHARE:
+            return self._store_apart(number, result.outputs), 0
+        room = self._region.reserve(size, self._is_over, self._send_written)
+        if room is None:
+            os._exit(0)
+        offset, end = room
+        return tensors.write(packed, self._region.memory, offset), end
+
+    def _store_apart(self, number: int, outputs: Tensors) -> list[protocol.TensorAt]:
+        descriptor, places = write_own_file(outputs)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                send_file(self._files, number, descriptor)
+        finally:
+            os.close(descriptor)
+        return places
