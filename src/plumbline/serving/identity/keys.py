@@ -122,7 +122,7 @@ class PresentedKey:
 
 
 class KeyService(Protocol):
-    """Keys created, listed and revoked. A caller of the local tenant manages all, others their own tenant's."""
+    """Keys created, listed and revoked. The local tenant manages all keys, others those of their tenant."""
 
     async def create(
         self, principal: Principal, *, tenant: str, roles: Sequence[str], rate: str | None, name: str

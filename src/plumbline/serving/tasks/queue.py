@@ -59,4 +59,5 @@ class TaskQueue:
                 claimed = apply(head, TaskEvent.CLAIM, wall_ns=self._clock.wall_ns(), owner=self.owner)
                 stored = await self._store.exchange(head, dataclasses.replace(claimed, stage="claimed"))
                 if stored is not None:
+                    self._bell.set()  # there may be more, for another slot
                     return stored
