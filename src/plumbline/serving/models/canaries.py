@@ -1,0 +1,139 @@
+"""`Canaries`: begins, watches and ends the canaries of the directory's models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from plumbline.contracts.clock import Clock
+from plumbline.contracts.inference import VersionRef
+from plumbline.serving.models.announcing import Announce
+from plumbline.serving.models.refusals import CanaryRefused, VersionBusy
+from plumbline.serving.models.rollout import (
+    Outcome,
+    OutcomeWindow,
+    Rollout,
+    RolloutEvent,
+    RolloutPolicy,
+    RolloutState,
+    advance,
+    verify_policy,
+)
+from plumbline.serving.models.routing import decide_route
+from plumbline.serving.models.served import ServedModel, ServedVersion
+from plumbline.serving.repository.refusals import VersionUnknown
+
+__all__ = ["Canaries"]
+
+
+class Canaries:
+    """Part of the directory: changes `rollout`, `window` and `held` of its models.
+
+    Args:
+        find: the record of a model by name; raises where there is none.
+        clock: for times.
+        announce: told when one starts, is promoted or rolled back.
+    """
+
+    def __init__(self, find: Callable[[str], ServedModel], clock: Clock, announce: Announce) -> None:
+        self._find, self._clock, self._announce = find, clock, announce
+
+    def start(self, model: str, version: str, policy: RolloutPolicy) -> None:
+        """Give a ready version a share of the requests that name none, and watch it.
+
+        Raises:
+            CanaryRefused: it is not ready, there is one already, nobody to compare it with, or the policy
+                cannot be.
+            ModelUnknown, VersionUnknown: there is no such version.
+        """
+        known = self._find(model)
+        found = known.versions.get(version)
+        if found is None:
+            raise VersionUnknown(model=model, version=version[:200])
+        if not found.is_ready:
+            raise CanaryRefused(model=model, version=version, reason=f"it is {found.life.state.value}")
+        self.begin(known, found, self.base_for(known, found, policy), policy)
+
+    def end(self, model: str, *, promote: bool, reason: str = "an operator asked for it") -> None:
+        """Give the canary of a model all requests that name no version, or none of them.
+
+        A pin of another version stays in force. A version that was rolled back stays ready for requests that
+        name it, until it is unloaded or made a canary again.
+
+        Raises:
+            CanaryRefused: none runs.
+        """
+        known = self._find(model)
+        if known.canary is None:
+            raise CanaryRefused(model=model, version="", reason="none runs")
+        self._end(known, RolloutEvent.PROMOTE if promote else RolloutEvent.ROLL_BACK, reason)
+
+    def rollout(self, model: str) -> Rollout | None:
+        """The canary of a model that runs or ended last.
+
+        Raises:
+            ModelUnknown: there is no such model.
+        """
+        return self._find(model).rollout
+
+    def observe(self, model: ServedModel, version: ServedVersion, outcome: Outcome) -> None:
+        """An answer of a version: the rule may end the canary now."""
+        rollout = model.canary
+        if rollout is None or model.window is None or version.ref not in (rollout.canary, rollout.base):
+            return
+        verdict = model.window.see(outcome, of_canary=version.ref == rollout.canary)
+        if verdict is not None:
+            self._end(model, verdict.event, verdict.reason)
+
+    def base_for(self, model: ServedModel, canary: ServedVersion, policy: RolloutPolicy) -> ServedVersion:
+        """The version that a canary would be compared with.
+
+        Raises:
+            CanaryRefused: saying why there can be none.
+        """
+        ref = canary.ref
+        verify_policy(policy, ref)
+        if model.canary is not None:
+            reason = f"{model.canary.canary} is one already"
+            raise CanaryRefused(model=ref.model, version=ref.version, reason=reason)
+        others = [candidate for candidate in model.candidates if candidate.ref != ref]
+        decision = decide_route(others, None, 1.0)
+        if decision.chosen is None:
+            reason = "no other version is ready to compare it with"
+            raise CanaryRefused(model=ref.model, version=ref.version, reason=reason)
+        return model.versions[decision.chosen.version]
+
+    def begin(
+        self, model: ServedModel, canary: ServedVersion, base: ServedVersion, policy: RolloutPolicy
+    ) -> None:
+        """Begin one whose base `base_for` named."""
+        model.rollout = Rollout(
+            canary=canary.ref, base=base.ref, policy=policy, since_wall_ns=self._clock.wall_ns()
+        )
+        model.window = OutcomeWindow(policy)
+        model.held.discard(canary.ref.version)
+        model.settle()
+        self._announce("canary.started", canary.key, base=base.key, share=policy.share)
+
+    def end_with(self, model: ServedModel, leaving: Sequence[ServedVersion], reason: str) -> None:
+        """Roll the canary back when it is among the versions that leave."""
+        running = model.canary
+        if running is not None and running.canary in [version.ref for version in leaving]:
+            self._end(model, RolloutEvent.ROLL_BACK, reason)
+
+    def verify_not_base(self, ref: VersionRef) -> None:
+        """Raises VersionBusy when a canary is compared with this version."""
+        canary = self._find(ref.model).canary
+        if canary is not None and canary.base == ref:
+            reason = f"the canary {canary.canary} is compared with it; end that first"
+            raise VersionBusy(model=ref.model, version=ref.version, reason=reason)
+
+    def _end(self, model: ServedModel, event: RolloutEvent, reason: str) -> None:
+        running = model.canary
+        if running is None:
+            return
+        model.rollout = advance(running, event, reason, self._clock.wall_ns())
+        model.window = None
+        if model.rollout.state is RolloutState.ROLLED_BACK:
+            model.held.add(running.canary.version)
+        model.settle()
+        self._announce(f"canary.{model.rollout.state.value}", str(running.canary), reason=reason)

@@ -1,0 +1,372 @@
+"""`Directory`: which models there are and their life here, over a repository and a pool of workers.
+
+Everything runs on one event loop; files are read on threads. What it knows is changed by it alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plumbline.contracts.clock import Clock
+from plumbline.contracts.inference import VersionRef
+from plumbline.contracts.models import ModelMetadata, VersionState, VersionStatus
+from plumbline.contracts.versions import VersionSpec
+from plumbline.errors import PlumblineError
+from plumbline.serving.models.announcing import Announce, say_nothing
+from plumbline.serving.models.canaries import Canaries
+from plumbline.serving.models.lifecycle import IN_PROGRESS, VersionEvent, VersionLife, apply
+from plumbline.serving.models.loading import LoadWish, VersionLoader, read_wish
+from plumbline.serving.models.refusals import VersionBusy, VersionLoading, VersionNotReady
+from plumbline.serving.models.routing import CandidateRole, RouteDecision, decide_route
+from plumbline.serving.models.served import ServedModel, ServedVersion
+from plumbline.serving.models.statistics import VersionCounters
+from plumbline.serving.ports import VersionStatistics, WorkerPool
+from plumbline.serving.repository.port import PublishedState, PublishedVersion, Repository
+from plumbline.serving.repository.refusals import ModelUnknown, VersionRetired, VersionUnknown
+from plumbline.serving.repository.specs import newest_usable
+
+__all__ = ["Directory"]
+
+
+class Directory:
+    """Implements `serving.ports.ModelDirectory`. Owns every `ServedModel`.
+
+    Args:
+        repository: where versions come from.
+        pool: where they run; its `load` returns after a real warm-up inference.
+        prepare: compiles a version before it is loaded, so that nothing is compiled while serving.
+        copies: private folder for checked copies; it holds nothing else.
+        clock: for times of states.
+        announce: told about every change.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        pool: WorkerPool,
+        *,
+        prepare: Callable[[VersionSpec], Awaitable[None]],
+        copies: Path,
+        clock: Clock,
+        announce: Announce = say_nothing,
+    ) -> None:
+        self._repository, self._clock, self._announce = repository, clock, announce
+        self._loader = VersionLoader(repository, pool, prepare, copies)
+        self._models: dict[str, ServedModel] = {}
+        self.canaries = Canaries(self.model, clock, announce)
+        self._refreshing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- what there is ---------------------------------------------------------------------------------------
+
+    def statuses(self) -> Sequence[VersionStatus]:
+        """Every known version, by model, newest first."""
+        return [
+            model.status(version, _share(model, version))
+            for _, model in sorted(self._models.items())
+            for version in model.versions.values()
+        ]
+
+    def metadata(self, model: str, version: str | None = None) -> ModelMetadata:
+        """Interface and costs of a ready version; without a version, of the one that most requests get."""
+        found = self._answering(self.model(model), version)
+        if found.metadata is None:
+            raise self.refusal(self.model(model), found)
+        return found.metadata
+
+    def is_ready(self, model: str, version: str | None = None) -> bool:
+        """Whether requests are served now."""
+        known = self._models.get(model)
+        return known is not None and decide_route(known.candidates, version, 1.0).chosen is not None
+
+    def statistics(self, model: str | None = None, version: str | None = None) -> Sequence[VersionStatistics]:
+        """Counts of the versions that have served, of all models or of one; of a named one in any case."""
+        if model is None:
+            found = [v for m in self._models.values() for v in m.versions.values()]
+        elif version is None:
+            found = list(self.model(model).versions.values())
+        else:
+            found = [self.version(VersionRef(model=model, version=version))]
+        shown = [v for v in found if v.metadata is not None or version is not None]
+        return [v.counters.snapshot() for v in shown]
+
+    def model(self, name: str) -> ServedModel:
+        """The record of a model.
+
+        Raises:
+            ModelUnknown: there is none.
+        """
+        model = self._models.get(name)
+        if model is None:
+            raise ModelUnknown(model=name[:200])
+        return model
+
+    def version(self, ref: VersionRef) -> ServedVersion:
+        """The record of a version.
+
+        Raises:
+            ModelUnknown, VersionUnknown: there is none.
+        """
+        version = self.model(ref.model).versions.get(ref.version)
+        if version is None:
+            raise VersionUnknown(model=ref.model, version=ref.version[:200])
+        return version
+
+    def unready(self) -> Sequence[VersionStatus]:
+        """Versions that this server should serve and does not; readiness is false while there are any."""
+        return [
+            model.status(version, 0.0)
+            for model in self._models.values()
+            for version in model.versions.values()
+            if version.wanted and not version.is_ready
+        ]
+
+    # -- the repository --------------------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Look at the repository again: new versions are found, retired ones are unloaded, vanished ones that
+        are not loaded are forgotten.
+
+        Raises:
+            PlumblineError: the repository cannot be read. Nothing changed.
+        """
+        async with self._refreshing:
+            listed = await asyncio.to_thread(self._repository.versions)
+            self._merge(listed)
+        for model in list(self._models.values()):
+            for version in list(model.versions.values()):
+                if version.published.state is PublishedState.RETIRED:
+                    await self._retire(version)
+
+    async def start(self, models: Sequence[str] | None = None) -> None:
+        """Load the newest version, and the pinned one, of the named models or of all. A failure is kept in
+        the status of its version and in `unready`, and keeps no other model from serving.
+
+        Raises:
+            ModelUnknown: a named model is not in the repository.
+        """
+        await self.refresh()
+        names = sorted(self._models) if models is None else list(models)
+        for name in names:
+            self.model(name)
+        for name in names:
+            for version in self._wanted_at_start(self.model(name)):
+                version.wanted = True
+                with contextlib.suppress(PlumblineError):
+                    await self.load(name, version.ref.version)
+
+    async def pin(self, model: str, version: str) -> None:
+        """Give a version all requests that name none, whatever else becomes ready."""
+        await self._publish_state(VersionRef(model=model, version=version), self._repository.pin)
+
+    async def unpin(self, model: str, version: str) -> None:
+        """Take the pin away."""
+        await self._publish_state(VersionRef(model=model, version=version), self._repository.unpin)
+
+    async def retire(self, model: str, version: str) -> None:
+        """End a version for good: it takes no more requests, finishes what it accepted, and is unloaded.
+
+        Raises:
+            VersionPinned: unpin it first.
+            VersionBusy: a canary is compared with it.
+        """
+        ref = VersionRef(model=model, version=version)
+        self.canaries.verify_not_base(ref)
+        await self._publish_state(ref, self._repository.retire)
+
+    # -- load and unload -------------------------------------------------------------------------------------
+
+    async def load(
+        self, model: str, version: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """Fetch, check, prepare, load and warm up; returns when ready. A ready version stays as it is.
+
+        The work goes on when the caller stops waiting.
+
+        Args:
+            model: name.
+            version: which; without, the newest that is not retired.
+            settings: fields of `VersionSettings`, and `canary_share` (it becomes ready as a canary with that
+                share), `revision` and `digest` (refused unless the repository has exactly these).
+
+        Raises:
+            PlumblineError: unknown, retired, not what was asked for, or what the repository, the preparation
+                or the workers said; other versions go on serving.
+        """
+        wish = read_wish(settings or {}, f"{model}@{version or 'newest'}")
+        if model not in self._models or (version or "") not in self._models[model].versions:
+            await self.refresh()
+        if version is None:
+            published = [v.published for v in self.model(model).versions.values()]
+            version = newest_usable(published, model).ref.version
+        found = self.version(VersionRef(model=model, version=version))
+        await self._owned(self._load(found, wish))
+
+    async def unload(self, model: str, version: str | None = None) -> None:
+        """Take no more requests, finish what was accepted, and give the memory back. Without a version, all.
+
+        Raises:
+            VersionBusy: a canary is compared with it; end that first.
+        """
+        known = self.model(model)
+        if version is not None:
+            self.canaries.verify_not_base(VersionRef(model=model, version=version))
+            found = [self.version(VersionRef(model=model, version=version))]
+        else:
+            found = list(known.versions.values())
+        self.canaries.end_with(known, found, "it is unloaded")
+        for each in found:
+            each.wanted = False
+        await self._owned(self._unload_all(found))
+
+    async def close(self) -> None:
+        """Wait for loads and unloads that are under way, and remove the copies. Loaded versions stay with the
+        pool, which ends by itself.
+        """
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loader.close()
+
+    # -- routing ---------------------------------------------------------------------------------------------
+
+    def refusal(self, model: ServedModel, version: ServedVersion | None) -> PlumblineError:
+        """Why a version, or a model of which none is ready, gives no answer."""
+        shown = version or _most_promising(model)
+        if shown is None:
+            return ModelUnknown(model=model.name)
+        ref, state = shown.ref, shown.life.state
+        if state in IN_PROGRESS:
+            return VersionLoading(model=ref.model, version=ref.version, state=state.value)
+        if state is VersionState.RETIRED:
+            return VersionRetired(model=ref.model, version=ref.version)
+        reason = f": {shown.life.reason}" if shown.life.reason else ""
+        return VersionNotReady(model=ref.model, version=ref.version, state=state.value, reason=reason)
+
+    def refusal_of(self, model: ServedModel, decision: RouteDecision, asked: str | None) -> PlumblineError:
+        """Why a decision chose nobody."""
+        if asked is not None and decision.preferred is None:
+            return VersionUnknown(model=model.name, version=asked[:200])
+        preferred = decision.preferred
+        return self.refusal(model, None if preferred is None else model.versions[preferred.version])
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _answering(self, model: ServedModel, version: str | None) -> ServedVersion:
+        decision = decide_route(model.candidates, version, 1.0)
+        if decision.chosen is None:
+            raise self.refusal_of(model, decision, version)
+        return model.versions[decision.chosen.version]
+
+    def _merge(self, listed: Sequence[PublishedVersion]) -> None:
+        names = {published.ref for published in listed}
+        for published in listed:
+            model = self._models.setdefault(published.ref.model, ServedModel(name=published.ref.model))
+            known = model.versions.get(published.ref.version)
+            if known is None:
+                model.versions[published.ref.version] = self._found(published)
+            else:
+                known.published = published
+        for name, model in list(self._models.items()):
+            for number, version in list(model.versions.items()):
+                if version.ref not in names and version.metadata is None and not version.changing.locked():
+                    del model.versions[number]
+            model.settle()
+            if not model.versions:
+                del self._models[name]
+
+    def _found(self, published: PublishedVersion) -> ServedVersion:
+        ref = published.ref
+        return ServedVersion(
+            published=published,
+            life=VersionLife(ref=ref, since_wall_ns=self._clock.wall_ns()),
+            key=str(ref),
+            counters=VersionCounters(ref, batched=False),
+        )
+
+    def _wanted_at_start(self, model: ServedModel) -> list[ServedVersion]:
+        alive = [v for v in model.versions.values() if v.published.state is not PublishedState.RETIRED]
+        return [v for v in alive if v is alive[0] or v.published.state is PublishedState.PINNED]
+
+    async def _publish_state(self, ref: VersionRef, change: Callable[[VersionRef], PublishedVersion]) -> None:
+        await asyncio.to_thread(change, ref)
+        await self.refresh()
+
+    async def _load(self, version: ServedVersion, wish: LoadWish) -> None:
+        async with version.changing:
+            if version.is_ready:
+                if wish.settings:
+                    reason = "it is ready with other settings; unload it first"
+                    raise VersionBusy(model=version.ref.model, version=version.ref.version, reason=reason)
+                return
+            wish.verify(version.published)
+            model = self.model(version.ref.model)
+            base = self.canaries.base_for(model, version, wish.canary) if wish.canary else None
+            self._step(version, VersionEvent.PREPARE)
+            try:
+                await self._loader.load(version, wish, lambda event: self._step(version, event))
+            except BaseException as error:
+                self._step(version, VersionEvent.FAIL, _reason(error))
+                raise
+            if wish.canary is not None and base is not None:
+                self.canaries.begin(model, version, base, wish.canary)
+            self._step(version, VersionEvent.WARMED)
+
+    async def _unload_all(self, versions: Sequence[ServedVersion]) -> None:
+        for version in versions:
+            await self._unload(version)
+
+    async def _unload(self, version: ServedVersion) -> None:
+        async with version.changing:
+            if not version.is_ready:
+                return
+            self._step(version, VersionEvent.UNLOAD)
+            try:
+                await self._loader.unload(version)
+            except BaseException as error:
+                self._step(version, VersionEvent.FAIL, _reason(error))
+                raise
+            self.model(version.ref.model).held.discard(version.ref.version)
+            self._step(version, VersionEvent.GONE)
+
+    async def _retire(self, version: ServedVersion) -> None:
+        self.canaries.end_with(self.model(version.ref.model), [version], "it is retired")
+        await self._owned(self._unload_all([version]))
+        async with version.changing:
+            if version.life.state not in (VersionState.RETIRED, VersionState.READY):
+                self._step(version, VersionEvent.RETIRE)
+                version.wanted = False
+
+    def _step(self, version: ServedVersion, event: VersionEvent, reason: str = "") -> None:
+        version.life = apply(version.life, event, self._clock.wall_ns(), reason)
+        self._models[version.ref.model].settle()
+        self._announce(f"model.{version.life.state.value}", version.key, reason=reason)
+
+    async def _owned(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+
+def _share(model: ServedModel, version: ServedVersion) -> float:
+    role = model.role(version)
+    if not version.is_ready or role is CandidateRole.HELD:
+        return 0.0
+    canary = model.canary
+    canary_share = canary.policy.share if canary and model.versions[canary.canary.version].is_ready else 0.0
+    if role is CandidateRole.CANARY:
+        return canary_share
+    return 1.0 - canary_share if decide_route(model.candidates, None, 1.0).chosen == version.ref else 0.0
+
+
+def _most_promising(model: ServedModel) -> ServedVersion | None:
+    on_the_way = [v for v in model.versions.values() if v.life.state in IN_PROGRESS]
+    return next(iter(on_the_way or model.versions.values()), None)
+
+
+def _reason(error: BaseException) -> str:
+    return error.message if isinstance(error, PlumblineError) else type(error).__name__

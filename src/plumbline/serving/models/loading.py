@@ -1,0 +1,139 @@
+"""One load and one unload: files, preparation and workers, without a word about who may do it when."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plumbline.contracts.versions import VersionSettings, VersionSpec
+from plumbline.serving.models.lifecycle import VersionEvent
+from plumbline.serving.models.refusals import RevisionMismatch
+from plumbline.serving.models.rollout import RolloutPolicy
+from plumbline.serving.models.served import ServedVersion
+from plumbline.serving.models.statistics import VersionCounters
+from plumbline.serving.ports import WorkerPool
+from plumbline.serving.repository.port import PublishedVersion, Repository
+from plumbline.serving.repository.refusals import SettingsRefused
+from plumbline.serving.repository.settings import apply_settings
+from plumbline.serving.repository.specs import fetch_spec
+from plumbline.serving.repository.transfer import verify_usable
+
+__all__ = ["LoadWish", "VersionLoader", "read_wish"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadWish:
+    """What a load asks for beside the version.
+
+    Attributes:
+        settings: that replace those of `version.toml`.
+        canary: becomes ready as a canary, or None.
+        revision: that it must have, or None.
+        digest: that it must have, or None.
+    """
+
+    settings: Mapping[str, Any]
+    canary: RolloutPolicy | None = None
+    revision: str | None = None
+    digest: str | None = None
+
+    def verify(self, published: PublishedVersion) -> None:
+        """Raises VersionRetired, VersionUnusable or RevisionMismatch unless the version is as wished."""
+        verify_usable(published)
+        for what, found, wanted in (
+            ("revision", published.revision, self.revision),
+            ("digest", published.digest, self.digest),
+        ):
+            if wanted is not None and wanted != found:
+                ref = published.ref
+                raise RevisionMismatch(
+                    model=ref.model, version=ref.version, what=what, found=found, wanted=wanted
+                )
+
+
+def read_wish(values: Mapping[str, Any], subject: str) -> LoadWish:
+    """Settings as a client sent them.
+
+    Raises:
+        SettingsRefused: an unknown key, or a value that cannot be.
+    """
+    rest = dict(values)
+    source = f"settings of {subject}"
+    share, revision, digest = (rest.pop(key, None) for key in ("canary_share", "revision", "digest"))
+    apply_settings(VersionSettings(), rest, source=source, also=("canary_share", "revision", "digest"))
+    for key, value in (("revision", revision), ("digest", digest)):
+        if value is not None and not isinstance(value, str):
+            raise SettingsRefused(source=source, key=key, reason="expected a text")
+    if share is not None and (
+        isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1
+    ):
+        raise SettingsRefused(
+            source=source, key="canary_share", reason="expected a number above 0 and below 1"
+        )
+    canary = None if share is None else RolloutPolicy(share=float(share))
+    return LoadWish(settings=rest, canary=canary, revision=revision, digest=digest)
+
+
+class VersionLoader:
+    """Owns the folder of private copies.
+
+    Args:
+        repository: where versions come from.
+        pool: where they go to.
+        prepare: compiles.
+        copies: folder of the copies; made here.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        pool: WorkerPool,
+        prepare: Callable[[VersionSpec], Awaitable[None]],
+        copies: Path,
+    ) -> None:
+        copies.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._repository, self._pool, self._prepare, self._copies = repository, pool, prepare, copies
+        self._numbers = itertools.count()
+
+    async def load(
+        self, version: ServedVersion, wish: LoadWish, step: Callable[[VersionEvent], None]
+    ) -> None:
+        """Fetch, prepare, load; fills spec, metadata, copy and counters of the version.
+
+        Args:
+            version: that is loaded; nothing of it is changed when this raises.
+            wish: settings that replace those of the version.
+            step: told when it is prepared, and when it is loaded.
+        """
+        copy = self._copies / f"{next(self._numbers)}"
+        spec = await asyncio.to_thread(fetch_spec, self._repository, version.ref, copy)
+        try:
+            settings = apply_settings(spec.settings, wish.settings, source=f"settings of {version.key}")
+            spec = dataclasses.replace(spec, settings=settings)
+            await self._prepare(spec)
+            step(VersionEvent.PREPARED)
+            metadata = await self._pool.load(spec)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, copy, True)
+            raise
+        version.spec, version.metadata, version.copy = spec, metadata, copy
+        version.counters = VersionCounters(version.ref, batched=metadata.max_rows > 0)
+        step(VersionEvent.LOADED)
+
+    async def unload(self, version: ServedVersion) -> None:
+        """Unload from the pool, then forget spec, metadata and copy; the counts stay until the next load."""
+        await self._pool.unload(version.ref)
+        copy = version.copy
+        version.spec = version.metadata = version.copy = None
+        if copy is not None:
+            await asyncio.to_thread(shutil.rmtree, copy, True)
+
+    async def close(self) -> None:
+        """Remove every copy."""
+        await asyncio.to_thread(shutil.rmtree, self._copies, True)

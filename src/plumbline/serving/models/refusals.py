@@ -1,0 +1,116 @@
+"""What the directory and the inference service refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plumbline.errors import Recoverability, ResourceError, ValidationError
+
+__all__ = [
+    "CanaryRefused",
+    "NoWorkerReady",
+    "RequestIdInUse",
+    "RevisionMismatch",
+    "VersionBusy",
+    "VersionLoading",
+    "VersionNotReady",
+]
+
+
+@dataclass(eq=False, kw_only=True)
+class VersionNotReady(ValidationError):
+    """A version is there and does not serve, and waiting alone does not change that."""
+
+    code = "validation.version_not_ready"
+    owner = "serving.models"
+    http_status = 409
+    template = "{model}@{version} is {state}{reason}"
+
+    model: str
+    version: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class VersionLoading(ResourceError):
+    """A version is on its way to serve."""
+
+    code = "resource.version_loading"
+    owner = "serving.models"
+    recoverability = Recoverability.TRANSIENT
+    template = "{model}@{version} is {state}; try again in {retry_after_s:g} s"
+
+    model: str
+    version: str
+    state: str
+    retry_after_s: float = 1.0
+
+
+@dataclass(eq=False, kw_only=True)
+class NoWorkerReady(ResourceError):
+    """No worker takes work at the moment."""
+
+    code = "resource.no_worker_ready"
+    owner = "serving.models"
+    recoverability = Recoverability.TRANSIENT
+    template = "no worker takes work ({workers}); try again in {retry_after_s:g} s"
+
+    workers: str
+    retry_after_s: float = 1.0
+
+
+@dataclass(eq=False, kw_only=True)
+class RequestIdInUse(ValidationError):
+    """A request of this id is alive; its outcome is on its way to whoever sent it."""
+
+    code = "validation.request_id_in_use"
+    owner = "serving.models"
+    http_status = 409
+    template = "a request with id {id!r} is alive"
+
+    id: str
+
+
+@dataclass(eq=False, kw_only=True)
+class VersionBusy(ValidationError):
+    """The version is in use in a way that the wish would break."""
+
+    code = "validation.version_busy"
+    owner = "serving.models"
+    http_status = 409
+    template = "{model}@{version}: {reason}"
+
+    model: str
+    version: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class RevisionMismatch(ValidationError):
+    """The repository holds another revision or content than the caller asked for."""
+
+    code = "validation.revision_mismatch"
+    owner = "serving.models"
+    http_status = 409
+    template = "{model}@{version} has {what} {found}, asked for was {wanted}"
+
+    model: str
+    version: str
+    what: str
+    found: str
+    wanted: str
+
+
+@dataclass(eq=False, kw_only=True)
+class CanaryRefused(ValidationError):
+    """A canary that cannot be started or ended."""
+
+    code = "validation.canary"
+    owner = "serving.models"
+    http_status = 409
+    template = "canary of {model}@{version}: {reason}"
+
+    model: str
+    version: str
+    reason: str

@@ -1,0 +1,171 @@
+"""`RoutedInference`: from a call to its one outcome: model, version, worker, result, counts.
+
+This is on the way of every request, so a call of a model with one ready version costs a dictionary look-up
+and one record; candidates are weighed only where there is a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from plumbline.contracts.clock import Clock
+from plumbline.contracts.inference import InferenceCall, InferenceResult
+from plumbline.contracts.records import Routing
+from plumbline.contracts.requests import RequestId
+from plumbline.errors import PlumblineError, Recoverability
+from plumbline.serving.models.directory import Directory
+from plumbline.serving.models.refusals import NoWorkerReady, RequestIdInUse
+from plumbline.serving.models.rollout import Outcome
+from plumbline.serving.models.routing import (
+    RouteDecision,
+    RouteReason,
+    decide_route,
+    decide_worker,
+    request_draw,
+)
+from plumbline.serving.models.served import ServedModel, ServedVersion
+from plumbline.serving.ports import WorkerPool, WorkerState, WorkerStatus
+
+__all__ = ["RoutedInference"]
+
+
+class RoutedInference:
+    """Implements `serving.ports.InferenceService`. Owns the list of calls that are alive here.
+
+    Args:
+        directory: says which versions there are.
+        pool: runs them.
+        clock: one clock from arrival to answer.
+        record: takes one `Routing` record for each call; must not block.
+    """
+
+    def __init__(
+        self, directory: Directory, pool: WorkerPool, clock: Clock, *, record: Callable[[Routing], None]
+    ) -> None:
+        self._directory, self._pool, self._clock, self._record = directory, pool, clock, record
+        self._alive: dict[str, int] = {}
+
+    async def infer(self, call: InferenceCall) -> InferenceResult:
+        """Route the call, run it, count it.
+
+        Raises:
+            ModelUnknown, VersionUnknown: there is no such version (404).
+            VersionNotReady, VersionRetired: it does not serve (409).
+            VersionLoading, NoWorkerReady: not yet (503, with `retry_after_s`).
+            RequestIdInUse: a call of this id is alive (409).
+            PlumblineError: what the pool says; the one outcome.
+        """
+        if call.id in self._alive:
+            raise RequestIdInUse(id=call.id)
+        started_ns = self._clock.now_ns()
+        model = self._directory.model(call.model)
+        version, worker = self._route(model, call, started_ns)
+        counters = version.counters
+        self._alive[call.id] = call.arrived_ns or started_ns
+        try:
+            result = await self._pool.infer(version.ref, call, worker)
+        except PlumblineError as error:
+            now_ns = self._clock.now_ns()
+            counters.fail(started_ns=started_ns, now_ns=now_ns)
+            if model.window is not None and error.recoverability is not Recoverability.TRANSIENT:
+                self._observe(model, version, failed=True, latency_ns=now_ns - started_ns)
+            raise
+        finally:
+            del self._alive[call.id]
+        now_ns = self._clock.now_ns()
+        counters.succeed(call, result, started_ns=started_ns, now_ns=now_ns, wall_ns=self._clock.wall_ns())
+        if model.window is not None:
+            self._observe(model, version, failed=False, latency_ns=now_ns - started_ns)
+        return result
+
+    def cancel(self, request: RequestId) -> bool:
+        """Ask for a call to be cancelled; False when it is not alive."""
+        return request in self._alive and self._pool.cancel(request)
+
+    def alive(self) -> int:
+        """Calls without an outcome."""
+        return len(self._alive)
+
+    def oldest_age_ns(self) -> int:
+        """Age of the oldest call without an outcome, 0 without any. For the autoscaler."""
+        oldest_ns = next(iter(self._alive.values()), None)
+        return 0 if oldest_ns is None else max(self._clock.now_ns() - oldest_ns, 0)
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _route(
+        self, model: ServedModel, call: InferenceCall, now_ns: int
+    ) -> tuple[ServedVersion, str | None]:
+        version = model.sole
+        decision: RouteDecision | None = None
+        draw = 0.0
+        if version is None or (call.version is not None and call.version != version.ref.version):
+            canary = model.canary
+            draw = request_draw(call.id, str(canary.canary)) if canary is not None else 1.0
+            decision = decide_route(model.candidates, call.version, draw)
+            if decision.chosen is None:
+                self._record(_routing(call, now_ns, decision, "", (), {"draw": draw}))
+                raise self._directory.refusal_of(model, decision, call.version)
+            version = model.versions[decision.chosen.version]
+        workers = self._pool.workers()
+        if len(workers) == 1:
+            only = workers[0]
+            if only.state is WorkerState.READY and version.key in only.versions:
+                return self._sole_worker(call, now_ns, version, only, decision, draw)
+        choice = decide_worker(workers, version.key)
+        chosen = f"{version.key}/{choice.chosen}" if choice.chosen is not None else ""
+        rejected = tuple((f"{version.key}/{name}", reason) for name, reason in choice.rejected)
+        self._record(_routing(call, now_ns, decision, chosen, rejected, {"draw": draw}))
+        if choice.chosen is None:
+            raise NoWorkerReady(workers=_states(workers))
+        return version, choice.chosen
+
+    def _sole_worker(
+        self,
+        call: InferenceCall,
+        now_ns: int,
+        version: ServedVersion,
+        worker: WorkerStatus,
+        decision: RouteDecision | None,
+        draw: float,
+    ) -> tuple[ServedVersion, str | None]:
+        chosen = f"{version.key}/{worker.name}"
+        if decision is None:
+            record = Routing(now_ns, call.id, call.model, (chosen,), (), chosen, RouteReason.ONLY.value, {})
+        else:
+            record = _routing(call, now_ns, decision, chosen, (), {"draw": draw})
+        self._record(record)
+        return version, worker.name
+
+    def _observe(self, model: ServedModel, version: ServedVersion, *, failed: bool, latency_ns: int) -> None:
+        self._directory.canaries.observe(model, version, Outcome(failed=failed, latency_ns=latency_ns))
+
+
+def _routing(
+    call: InferenceCall,
+    now_ns: int,
+    decision: RouteDecision | None,
+    chosen: str,
+    rejected_workers: tuple[tuple[str, str], ...],
+    fields: dict[str, Any],
+) -> Routing:
+    """One record for both choices: versions that were rejected, then `version/worker` of the chosen one."""
+    versions = () if decision is None else tuple((str(ref), reason) for ref, reason in decision.rejected)
+    reason = RouteReason.ONLY if decision is None else decision.reason
+    rejected = (*versions, *rejected_workers)
+    candidates = tuple(name for name, _ in rejected) + ((chosen,) if chosen else ())
+    return Routing(
+        now_ns,
+        call.id,
+        call.model,
+        candidates,
+        rejected,
+        chosen,
+        reason.value,
+        {"asked": call.version, **fields},
+    )
+
+
+def _states(workers: Sequence[WorkerStatus]) -> str:
+    return ", ".join(f"{worker.name} {worker.state.value}" for worker in workers) or "none"
