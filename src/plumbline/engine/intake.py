@@ -69,6 +69,14 @@ class Intake:
             self._messages.append((arrive, request))
         self.wake()
 
+    def mark_cancelled(self, request_id: str) -> bool:
+        """Say that nobody wants a request any more; False when it is not alive."""
+        with self._lock:
+            request = self.alive.get(request_id)
+            if request is not None:
+                request.cancelled = True
+        return request is not None
+
     def post(self, handle: Callable[[Any], None], argument: Any) -> None:
         """Let the loop call `handle(argument)`, in order with everything else."""
         self._messages.append((handle, argument))

@@ -131,7 +131,7 @@ class ThreadLane:
 
     def _perform(self, work: LaunchWork) -> None:
         def between(segment: int) -> bool:
-            if not self.attention:
+            if not self.attention and not any(request.cancelled for request in work.requests):
                 return True
             self.attention = False
             while isinstance(answer := self._ask(work, segment), LaunchWork):

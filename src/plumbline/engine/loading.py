@@ -59,8 +59,9 @@ class LoadedStage:
     def open(self, count: int) -> None:
         """Open `count` instances."""
         for _ in range(count):
-            self.instances.append(self.session.open_instance())
-        self.free.extend(self.instances)
+            instance = self.session.open_instance()
+            self.instances.append(instance)
+            self.free.append(instance)
 
     def close(self) -> bool:
         """Close every instance that is not in a launch; whether that was all."""

@@ -151,7 +151,6 @@ class OrchestrationLoop:
         request = self._intake.alive.get(request_id)
         if request is None:
             return
-        request.cancelled = True
         queued = self._core.cancel(request_id, self._clock.now_ns())
         if queued is not None:
             self._deliver(

@@ -29,7 +29,7 @@ class AcceptedRequest:
         queued_ns: accepted, absolute.
         launched_ns: first launch, absolute; 0 before.
         launch: number of its latest launch; batched: requests in it; stream: where.
-        cancelled: the caller does not want it any more.
+        cancelled: the caller does not want it any more; the one field that other threads set.
         waiting: its last stage was not launched yet, so it counts against the bound of the intake.
     """
 

@@ -306,7 +306,7 @@ class Scheduler:
             False when no such request is alive. True is no promise: it may just be finishing.
         """
         loop, intake = self._loop, self._intake
-        if loop is None or request_id not in intake.alive:
+        if loop is None or not intake.mark_cancelled(request_id):
             return False
         intake.post(loop.cancel, request_id)
         return True
