@@ -104,6 +104,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment", gc=Fa
         number: of the segment, from 0.
         first_record: number of this record in the log, from 0.
         wall_ns: the same moment, nanoseconds since 1970 UTC.
+        fresh: whether a new writer began it; what the one before had queued or running ended with it.
     """
 
     time_ns: int
@@ -112,6 +113,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment", gc=Fa
     number: int
     first_record: int
     wall_ns: int
+    fresh: bool
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="snapshot"):

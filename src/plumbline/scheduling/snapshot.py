@@ -119,6 +119,13 @@ def restore_core(core: DecisionCore, state: Mapping[str, Any]) -> None:
     core.capacity, core.streams = found.capacity, found.streams
     core.arrivals, core.launches = found.arrivals, found.launches
     core.departures.mean_ns, core.departures.last_ns = found.mean_departure_ns, found.last_departure_ns
+    try:
+        _refill(core, found)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotRefused(reason=f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _refill(core: DecisionCore, found: CoreState) -> None:
     for queued in found.queued:
         core.queue.put(request_from_facts(queued.request), queued.key, queued.arrival, queued.entered_ns)
     for running in found.running:

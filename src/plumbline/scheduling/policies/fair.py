@@ -10,8 +10,8 @@ for the one and for the other differ by at most the sum of the largest cost of e
 Requests that share a launch are selected in one step, so the bound then grows by the cost of a launch.
 
 Where we differ: a tenant whose queued requests were all cancelled or expired is taken back to the finish tag
-of what it really ran; and when the queue is empty, virtual time moves to the largest finish tag and everybody is
-forgotten, so memory is bounded by the tenants in the queue.
+of what it really ran; and when the queue is empty, virtual time moves to the largest finish tag and everybody
+is forgotten, so memory is bounded by the tenants in the queue.
 """
 
 from __future__ import annotations

@@ -1,0 +1,38 @@
+"""Reading decision logs for commands: a folder (all its logs) or the file of one segment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plumbline.scheduling.replay import Replayed, Watcher
+    from plumbline.telemetry.decision_log_reader import LogContents
+
+__all__ = ["find_logs", "replay_log"]
+
+
+def find_logs(place: str, name: str | None = None) -> list[LogContents]:
+    """Every log of a folder, or one of it by name, or the segment in a file.
+
+    Raises:
+        DecisionLogAbsent: nothing is there.
+        DecisionLogDamaged: naming the first record that is not what was written.
+    """
+    from plumbline.telemetry.decision_log_reader import DecisionLogAbsent, read_log, read_logs
+
+    try:
+        return [read_log(Path(place), name)] if name is not None else read_logs(Path(place))
+    except OSError as error:
+        raise DecisionLogAbsent(name=Path(place).name, known="none") from error
+
+
+def replay_log(log: LogContents, watch: Watcher | None = None) -> Replayed:
+    """Replay a log from its first kept segment; the chain goes on where that one began.
+
+    Raises:
+        ReplayDiverged: naming the first record that came out otherwise.
+    """
+    from plumbline.scheduling.replay import replay
+
+    return replay(log.bodies, first=log.stored[0].number, previous=log.previous, watch=watch)

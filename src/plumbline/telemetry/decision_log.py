@@ -1,0 +1,283 @@
+"""`DecisionLog`: hash-chained records in a file mapping that outlives its writer (requirement L4-17).
+
+What `append` returned from is in memory that belongs to the file: it survives any death of the process,
+SIGKILL included (not that of the machine). The log is cut into numbered segments; each begins with the digest
+of the record before it, a segment record and a snapshot, so reading and replay can begin at any kept one. The
+layout is in `decision_log_files`, the reader in `decision_log_reader`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline.contracts.clock import Clock, MonotonicClock
+from plumbline.contracts.records import (
+    DIGEST_BYTES,
+    SCHEMA_VERSION,
+    START_DIGEST,
+    Segment,
+    encode_record,
+)
+from plumbline.errors import ResourceError
+from plumbline.telemetry.decision_log_files import (
+    FIRST_RECORD_AT,
+    MAGIC,
+    SIZE_WORDS,
+    read_segment,
+    segment_files,
+    segment_path,
+    verify_log_name,
+)
+
+__all__ = ["DecisionLog", "DecisionLogBusy", "DecisionLogFailed"]
+
+DEFAULT_SEGMENT_BYTES = 4 << 20
+DEFAULT_KEEP_SEGMENTS = 16
+_OVERHEAD = SIZE_WORDS.size + DIGEST_BYTES
+_ALL_BITS = 0xFFFFFFFF
+
+
+@dataclass(eq=False, kw_only=True)
+class DecisionLogBusy(ResourceError):
+    """Another writer has this log open."""
+
+    code = "resource.decision_log_busy"
+    owner = "telemetry"
+    template = "decision log {name!r} is being written by another process"
+
+    name: str
+
+
+@dataclass(eq=False, kw_only=True)
+class DecisionLogFailed(ResourceError):
+    """The file of a segment could not be made or extended; what was written before is intact."""
+
+    code = "resource.decision_log"
+    owner = "telemetry"
+    template = "decision log {name!r}: {reason}"
+
+    name: str
+    reason: str
+
+
+class DecisionLog:
+    """Writer of one log. Owns its files, its mapping and the end of its chain; used by one thread.
+
+    Going on with a log of the same name begins a new segment after the last whole record that is there.
+
+    Attributes:
+        name: of the log.
+        records: written so far in the life of the log; the number of the next record.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        keep_segments: int = DEFAULT_KEEP_SEGMENTS,
+        clock: Clock | None = None,
+    ) -> None:
+        """Args:
+            folder: for the segments; made when absent.
+            name: of the log; several logs may share a folder.
+            segment_bytes: a segment is full when it has this many.
+            keep_segments: older ones are removed.
+            clock: for the times of segment records.
+
+        Raises:
+            LogNameRefused: the name cannot begin a file name.
+            DecisionLogBusy: another writer has it open.
+            DecisionLogDamaged: the last segment that is there is damaged.
+            DecisionLogFailed: the folder cannot be used.
+        """
+        self.name = verify_log_name(name)
+        self.records = 0
+        self._folder = folder
+        self._segment_bytes = max(segment_bytes, 4096)
+        self._keep = max(1, keep_segments)
+        self._clock: Clock = clock or MonotonicClock()
+        self._snapshot: Callable[[], bytes] | None = None
+        self._map: mmap.mmap | None = None
+        self._file = -1
+        self._used = self._size = 0
+        self._next_segment = 0
+        self._digest = START_DIGEST
+        self._fresh = True
+        self._rotating = False
+        self._lock = self._open_lock()
+        try:
+            self._recover()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of the last record."""
+        return self._digest
+
+    def begin_segments_with(self, snapshot: Callable[[], bytes]) -> None:
+        """Each segment from now on begins with the record body that `snapshot` gives; begins the first one.
+
+        Raises:
+            DecisionLogFailed: its file could not be made.
+        """
+        self._snapshot = snapshot
+        if self._map is None:
+            self.rotate()
+
+    def append(self, body: bytes) -> None:
+        """Write a record body (`contracts.records.encode_record`).
+
+        Raises:
+            DecisionLogFailed: the next segment could not be made, or this one not extended.
+        """
+        target = self._map
+        if target is None:
+            self.rotate()
+            return self.append(body)
+        size = len(body)
+        begin = self._used + SIZE_WORDS.size
+        end = begin + size + DIGEST_BYTES
+        if end > self._size:
+            target = self._extend(end)
+        digest = hashlib.sha256(self._digest + body).digest()
+        target[begin : begin + size] = body
+        target[begin + size : end] = digest
+        target[self._used : begin] = SIZE_WORDS.pack(size, size ^ _ALL_BITS)
+        self._digest = digest
+        self._used = end
+        self.records += 1
+        if end >= self._segment_bytes and not self._rotating:
+            self.rotate()
+        return None
+
+    def rotate(self) -> None:
+        """Begin the next segment, and remove those that are too old.
+
+        Raises:
+            DecisionLogFailed: its file could not be made; the present segment stays open.
+        """
+        number = self._next_segment
+        self._rotating = True
+        try:
+            self._open_segment(number)
+            self._next_segment = number + 1
+            self._begin_segment(number)
+        finally:
+            self._rotating = False
+        for old, path in segment_files(self._folder, self.name):
+            if old <= number - self._keep:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Cut the last segment to what is used, and give everything back. May be called twice."""
+        self._close_segment()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _begin_segment(self, number: int) -> None:
+        segment = Segment(
+            self._clock.now_ns(),
+            SCHEMA_VERSION,
+            self.name,
+            number,
+            self.records,
+            self._clock.wall_ns(),
+            self._fresh,
+        )
+        self._fresh = False
+        self.append(encode_record(segment))
+        if self._snapshot is not None:
+            self.append(self._snapshot())
+
+    def _open_segment(self, number: int) -> None:
+        path = segment_path(self._folder, self.name, number)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._failed(error) from error
+        size = self._segment_bytes + _OVERHEAD
+        try:
+            _reserve(file, 0, size)
+            target = mmap.mmap(file, size)
+        except OSError as error:
+            os.close(file)
+            path.unlink(missing_ok=True)
+            raise self._failed(error) from error
+        self._close_segment()
+        target[:FIRST_RECORD_AT] = MAGIC + self._digest
+        self._map, self._file, self._size, self._used = target, file, size, FIRST_RECORD_AT
+
+    def _extend(self, end: int) -> mmap.mmap:
+        """Make the present segment long enough for a record that ends at `end`."""
+        old, size = self._map, end + self._segment_bytes
+        try:
+            _reserve(self._file, self._size, size - self._size)
+            target = mmap.mmap(self._file, size)
+        except OSError as error:
+            raise self._failed(error) from error
+        if old is not None:
+            old.close()
+        self._map, self._size = target, size
+        return target
+
+    def _close_segment(self) -> None:
+        if self._map is None:
+            return
+        self._map.close()
+        self._map = None
+        os.ftruncate(self._file, self._used)
+        os.close(self._file)
+
+    def _open_lock(self) -> int:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._folder / f"{self.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise DecisionLogBusy(name=self.name) from error
+        return lock
+
+    def _recover(self) -> None:
+        """Go on after the last whole record. A segment that never got its first record is made anew."""
+        for number, path in reversed(segment_files(self._folder, self.name)):
+            if _is_unbegun(path):
+                path.unlink()
+                continue
+            last = read_segment(path)
+            self._digest = last.digest
+            self.records = last.records[-1].number + 1
+            self._next_segment = number + 1
+            return
+
+    def _failed(self, error: OSError) -> DecisionLogFailed:
+        return DecisionLogFailed(name=self.name, reason=error.strerror or "the file system refused")
+
+
+def _is_unbegun(path: Path) -> bool:
+    """Whether the writer died before the first record of the segment was whole."""
+    with path.open("rb") as file:
+        head = file.read(FIRST_RECORD_AT + SIZE_WORDS.size)
+    return not any(head[FIRST_RECORD_AT:])
+
+
+def _reserve(file: int, offset: int, size: int) -> None:
+    """Allocate zeros, so that no later store into the mapping finds the disk full."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, offset, size)
+    else:
+        os.pwrite(file, bytes(size), offset)
