@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -35,7 +35,16 @@ if TYPE_CHECKING:
     from plumbline.compiler.graph.graph import ExecutionGraph
     from plumbline.kernels.emit.target import TargetDescription
 
-__all__ = ["LoadOptions", "ModelSourceUnknown", "load", "open_artifact", "read_graph"]
+__all__ = [
+    "LoadOptions",
+    "ModelSourceUnknown",
+    "find_prepared",
+    "load",
+    "open_artifact",
+    "open_prepared",
+    "prepare",
+    "read_graph",
+]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -79,6 +88,8 @@ class LoadOptions:
     target: str | None = None
     use_cache: bool = True
     progress: Callable[[str], None] = lambda stage: None
+    default_batch: int = 0
+    """Bound of a leading symbol that `symbols` does not name; 0: it is refused."""
 
 
 def load(
@@ -133,14 +144,40 @@ def load(
     settings = read_settings()
     if not isinstance(source, bytes) and (Path(source) / "manifest.json").is_file():
         return open_artifact(Path(source), chosen, settings)
+    return open_prepared(prepare(source, chosen), source, chosen)
+
+
+def find_prepared(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> Path | None:
+    """The folder of an executable in the user's cache, or None where it must be compiled first."""
+    settings = read_settings()
     cache = ArtifactCache(settings.cache_dir / "executables", settings.cache_max_bytes)
-    key = _key(source, chosen, settings)
-    folder = cache.find(key) if chosen.use_cache else None
-    if folder is None:
-        folder = _compile(source, chosen, settings, cache, key)
+    return cache.find(_key(source, options, settings)) if options.use_cache else None
+
+
+def prepare(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> Path:
+    """Compile a model into the user's cache without opening it, unless it is there.
+
+    Returns:
+        The folder of the executable.
+
+    Raises:
+        PlumblineError: as `load`.
+    """
+    settings = read_settings()
+    cache = ArtifactCache(settings.cache_dir / "executables", settings.cache_max_bytes)
+    key = _key(source, options, settings)
+    folder = cache.find(key) if options.use_cache else None
+    return folder or _compile(source, options, settings, cache, key)
+
+
+def open_prepared(folder: Path, source: str | os.PathLike[str] | bytes, options: LoadOptions) -> Model:
+    """Open what `prepare` or `find_prepared` gave for the same source and options.
+
+    `options.contexts` may be 0, for a caller who makes contexts of his own.
+    """
     if _is_encoder_folder(source):
-        return _open_folder(folder, chosen, partial(TextEncoder, text=_text_settings(source)))
-    return _open_folder(folder, chosen)
+        return _open_folder(folder, options, partial(TextEncoder, text=_text_settings(source)))
+    return _open_folder(folder, options)
 
 
 def _verify_counts(options: LoadOptions) -> None:
@@ -159,6 +196,21 @@ def _verify_counts(options: LoadOptions) -> None:
 
 def read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> ExecutionGraph:
     """Import a model file without compiling it."""
+    if not options.default_batch:
+        return _read_graph(source, options)
+    from plumbline.compiler.importers.onnx.refusals import SymbolUnbounded
+
+    while True:
+        try:
+            return _read_graph(source, options)
+        except SymbolUnbounded as error:
+            if error.axis != 0 or error.symbol in options.symbols:
+                raise
+            symbols = {**options.symbols, error.symbol: options.default_batch}
+            options = replace(options, symbols=symbols)
+
+
+def _read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> ExecutionGraph:
     if isinstance(source, bytes) or Path(source).suffix == ".onnx":
         from plumbline.compiler.importers.onnx import ImportOptions, import_onnx
 
@@ -261,6 +313,8 @@ def cpu_device() -> CpuDevice:
 
 
 _compile_lock = threading.Lock()
+SERVING_FILES = frozenset({"version.toml", "calibration.json"})
+"""Say how a version is served; no executable depends on them."""
 UNCACHED_PREFIX = "uncached-"
 """Executables that were not to be cached; they go when their model is closed."""
 
@@ -364,6 +418,7 @@ def _key(source: str | os.PathLike[str] | bytes, options: LoadOptions, settings:
             "constants": sorted((k, _array_digest(v)) for k, v in options.constants.items()),
             "max_segment_ns": options.max_segment_ns,
             "streams": options.streams,
+            "default_batch": options.default_batch,
         }
     )
 
@@ -376,7 +431,7 @@ def _content_digest(source: str | os.PathLike[str] | bytes) -> str:
     if path.is_dir():
         from plumbline.compiler.importers.huggingface import settings_files
 
-        parts = settings_files(path)
+        parts = [part for part in settings_files(path) if part.name not in SERVING_FILES]
         return json.dumps(
             [[str(p.relative_to(path)), digest_file(p, cache_folder=remembered)] for p in parts]
         )

@@ -120,7 +120,8 @@ def test_rows_of_a_loaded_model_are_apart(name: str) -> None:
 def test_operator_that_mixes_rows_is_named(name: str) -> None:
     data, operation = MIXED[name]
     proof = proof_of(data)
-    assert not proof.symbol and operation in proof.refused_because, proof.refused_because
+    assert not proof.symbol, operation
+    assert operation in proof.refused_because
 
 
 def test_fixed_batch_is_refused_with_what_to_do() -> None:
