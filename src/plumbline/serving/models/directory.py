@@ -198,7 +198,7 @@ class Directory:
                 or the workers said; other versions go on serving.
         """
         wish = read_wish(settings or {}, f"{model}@{version or 'newest'}")
-        if model not in self._models or (version or "") not in self._models[model].versions:
+        if version is None or not self._is_loaded(model, version):
             await self.refresh()
         if version is None:
             published = [v.published for v in self.model(model).versions.values()]
@@ -260,6 +260,10 @@ class Directory:
         if decision.chosen is None:
             raise self.refusal_of(model, decision, version)
         return model.versions[decision.chosen.version]
+
+    def _is_loaded(self, model: str, version: str) -> bool:
+        known = self._models.get(model)
+        return known is not None and version in known.versions and known.versions[version].is_ready
 
     def _merge(self, listed: Sequence[PublishedVersion]) -> None:
         names = {published.ref for published in listed}

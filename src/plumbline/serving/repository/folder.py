@@ -15,6 +15,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -79,6 +80,9 @@ class FolderRepository:
         """Copy a version; see the port. Its calibration comes along, unhashed, where there is one."""
         with self._lock:
             version, folder = self._find(ref), self._placed(ref)
+            written = self._index.read().get(ref)
+        if written is not None:
+            version = replace(version, state=written.state)
         copy_checked(
             version,
             lambda path: read_chunks(folder / path),
