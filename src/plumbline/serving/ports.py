@@ -242,9 +242,15 @@ class TaskService(Protocol):
     """Durable work: accepted once, done once, readable after a restart."""
 
     async def submit(
-        self, principal: Principal, request: Mapping[str, Any], task_id: str | None = None
+        self,
+        principal: Principal,
+        request: Mapping[str, Any],
+        task_id: str | None = None,
+        traceparent: str = "",
     ) -> TaskView:
-        """Accept a task. With a client's id: idempotent; another body under the same id is refused (409)."""
+        """Accept a task. With a client's id: idempotent; another body under the same id is refused (409).
+        `traceparent` is the W3C trace context of the caller; without one, a trace begins here.
+        """
 
     async def read(self, principal: Principal, task_id: str) -> TaskView:
         """A task of the caller's tenant. Raises: unknown (404)."""

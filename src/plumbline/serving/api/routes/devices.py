@@ -1,0 +1,35 @@
+"""Devices of this machine (requirement L4-33)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from plumbline.serving.api.caller import DeviceOperator, Parts, Reader
+from plumbline.serving.api.problems import errors
+from plumbline.serving.api.schemas.resources import DeviceInfo, DeviceList
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/devices", tags=["devices"])
+
+_Id = Annotated[str, Path(min_length=1, max_length=64)]
+
+
+@router.get("", responses=errors(), summary="Every device")
+async def list_devices(parts: Parts, caller: Reader) -> DeviceList:
+    """What can compute here, and why the rest cannot: the numbers of `plumb devices`."""
+    return DeviceList(devices=[DeviceInfo.model_validate(d) for d in parts.devices.devices()])
+
+
+@router.get("/{device_id}", responses=errors(404), summary="One device")
+async def read_device(device_id: _Id, parts: Parts, caller: Reader) -> DeviceInfo:
+    """With the memory that is free now."""
+    return DeviceInfo.model_validate(parts.devices.device(device_id))
+
+
+@router.post("/{device_id}/drain", responses=errors(404, 409), summary="Take no new work")
+async def drain_device(device_id: _Id, parts: Parts, caller: DeviceOperator) -> DeviceInfo:
+    """Answers when the work that the device had is done."""
+    return DeviceInfo.model_validate(await parts.devices.drain(device_id))

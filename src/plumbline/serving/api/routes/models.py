@@ -1,0 +1,141 @@
+"""Models and their versions at this server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+
+from plumbline.contracts.clock import rfc3339
+from plumbline.contracts.models import ModelMetadata, TensorSpec, VersionState, VersionStatus
+from plumbline.errors import ValidationError
+from plumbline.serving.api.caller import ModelOperator, Parts, Reader
+from plumbline.serving.api.parts import CanaryService, NativeParts
+from plumbline.serving.api.problems import NotOffered, errors
+from plumbline.serving.api.refusals import ModelUnknown
+from plumbline.serving.api.schemas.resources import (
+    CanaryBody,
+    Document,
+    LoadBody,
+    ModelDocument,
+    ModelList,
+    UnloadBody,
+    VersionDocument,
+)
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+_Name = Annotated[str, Path(min_length=1, max_length=256)]
+_Version = Annotated[str, Path(min_length=1, max_length=64)]
+
+
+@router.get("", responses=errors(), summary="Every model")
+async def list_models(parts: Parts, caller: Reader) -> ModelList:
+    """With the state of each version."""
+    names = sorted({status.ref.model for status in parts.models.statuses()})
+    return ModelList(models=[_model(parts, name) for name in names])
+
+
+@router.get("/{model}", responses=errors(404), summary="One model")
+async def read_model(model: _Name, parts: Parts, caller: Reader) -> ModelDocument:
+    """With the interface and the memory of each ready version."""
+    return _model(parts, model)
+
+
+@router.get("/{model}/versions", responses=errors(404), summary="The versions of a model")
+async def list_versions(model: _Name, parts: Parts, caller: Reader) -> list[VersionDocument]:
+    """In the order of the directory."""
+    return _model(parts, model).versions
+
+
+@router.get("/{model}/versions/{version}", responses=errors(404), summary="One version")
+async def read_version(model: _Name, version: _Version, parts: Parts, caller: Reader) -> VersionDocument:
+    """Its state, interface and memory."""
+    for document in _model(parts, model).versions:
+        if document.version == version:
+            return document
+    raise ModelUnknown(model=f"{model}@{version}")
+
+
+@router.post("/{model}/load", responses=errors(404, 409), summary="Load a version")
+async def load_model(model: _Name, body: LoadBody, parts: Parts, caller: ModelOperator) -> ModelDocument:
+    """Answers when it is ready: after a real inference."""
+    await parts.models.load(model, body.version, body.settings)
+    return _model(parts, model)
+
+
+@router.post("/{model}/unload", responses=errors(404, 409), summary="Unload a version")
+async def unload_model(model: _Name, body: UnloadBody, parts: Parts, caller: ModelOperator) -> ModelDocument:
+    """Answers when its memory is given back."""
+    await parts.models.unload(model, body.version)
+    return _model(parts, model)
+
+
+@router.put("/{model}/canary", responses=errors(404, 409), summary="Give a version a share")
+async def set_canary(model: _Name, body: CanaryBody, parts: Parts, caller: ModelOperator) -> Document:
+    """Of unpinned requests; rolled back by the rule of the server when it does badly."""
+    return dict(await _canary(parts).set_canary(model, body.version, body.share))
+
+
+@router.delete("/{model}/canary", responses=errors(404, 409), summary="Roll a canary back")
+async def roll_back(model: _Name, parts: Parts, caller: ModelOperator) -> Document:
+    """All unpinned requests go to the stable version again."""
+    return dict(await _canary(parts).roll_back(model))
+
+
+def _canary(parts: NativeParts) -> CanaryService:
+    if parts.canary is None:
+        raise NotOffered(service="canary releases")
+    return parts.canary
+
+
+def _model(parts: NativeParts, name: str) -> ModelDocument:
+    statuses = [status for status in parts.models.statuses() if status.ref.model == name]
+    if not statuses:
+        raise ModelUnknown(model=name[:256])
+    versions = [_version(parts, status) for status in statuses]
+    return ModelDocument(name=name, ready=parts.models.is_ready(name), versions=versions)
+
+
+def _version(parts: NativeParts, status: VersionStatus) -> VersionDocument:
+    return VersionDocument(
+        model=status.ref.model,
+        version=status.ref.version,
+        state=status.state.value,
+        ready=status.state is VersionState.READY,
+        reason=status.reason,
+        since=rfc3339(status.since_wall_ns) if status.since_wall_ns else None,
+        pinned=status.pinned,
+        share=status.share,
+        settings=dict(status.settings),
+        **_interface(parts, status),
+    )
+
+
+def _interface(parts: NativeParts, status: VersionStatus) -> dict[str, Any]:
+    if status.state is not VersionState.READY:
+        return {}
+    try:
+        metadata: ModelMetadata = parts.models.metadata(status.ref.model, status.ref.version)
+    except ValidationError:  # it was unloaded between the two questions
+        return {}
+    return {
+        "kind": metadata.kind.value,
+        "digest": metadata.digest,
+        "inputs": _tensors(metadata.inputs),
+        "outputs": _tensors(metadata.outputs),
+        "max_rows": metadata.max_rows,
+        "unbatched_because": metadata.unbatched_because,
+        "memory_bytes": metadata.memory_bytes,
+        "memory": dict(metadata.memory),
+    }
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+    return [
+        {"name": s.name, "datatype": s.datatype, "shape": list(s.shape), "bounds": list(s.bounds)}
+        for s in specs
+    ]
