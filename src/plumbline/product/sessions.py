@@ -39,6 +39,7 @@ __all__ = [
     "open_session",
     "planned_bytes",
     "prepare",
+    "version_options",
 ]
 
 DEFAULT_BATCH = 8
@@ -102,7 +103,7 @@ def prepare(
         if part.kind is VersionKind.PYTHON:
             _verify_code(part, allow_code)
         else:
-            prepare_source(_source(part), _options(part.settings, progress))
+            prepare_source(_source(part), version_options(part.settings, progress))
 
 
 def planned_bytes(spec: VersionSpec) -> Mapping[str, int]:
@@ -119,7 +120,7 @@ def planned_bytes(spec: VersionSpec) -> Mapping[str, int]:
         prefix = f"stage{index}." if spec.kind is VersionKind.PIPELINE else ""
         if part.kind is VersionKind.PYTHON:
             continue
-        plan = read_manifest(_prepared(part, _options(part.settings))).plan
+        plan = read_manifest(_prepared(part, version_options(part.settings))).plan
         parts[f"{prefix}weights"] = plan.weights_bytes
         parts[f"{prefix}state"] = plan.state_bytes
         parts[f"{prefix}arenas"] = part.settings.instances * plan.peak_bytes
@@ -179,7 +180,7 @@ class _Opener:
                 return self._pipeline(spec)
 
     def _closing(self, spec: VersionSpec, make: Callable[[Model], Session]) -> Session:
-        source, options = _source(spec), _options(spec.settings)
+        source, options = _source(spec), version_options(spec.settings)
         folder = prepare_source(source, options) if self.may_compile else _prepared(spec, options)
         model = open_prepared(folder, source, options)
         with ExitStack() as undo:
@@ -248,7 +249,10 @@ def _source(spec: VersionSpec) -> Path:
     return path
 
 
-def _options(settings: VersionSettings, progress: Callable[[str], None] = lambda stage: None) -> LoadOptions:
+def version_options(
+    settings: VersionSettings, progress: Callable[[str], None] = lambda stage: None
+) -> LoadOptions:
+    """How the model of a version is loaded; contexts are made by its session."""
     return LoadOptions(
         threads=settings.threads, symbols=dict(settings.symbols), max_segment_ns=settings.max_segment_ns,
         contexts=0, progress=progress, default_batch=settings.max_batch or DEFAULT_BATCH,
