@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Generator
 from enum import StrEnum
 from typing import Any, Protocol
 
+import granian.net as granian_sockets
 import h11
 import uvicorn
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
-from granian.net import SocketHolder
 from granian.server.embed import Server as EmbeddedServer
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -57,16 +58,17 @@ def make_http_server(
 
 
 class _GranianOnSocket(EmbeddedServer):
-    """granian on a socket that is already listening, so that a taken port is an error and never shared."""
+    """granian on a socket that is already listening, so that a taken port is an error and never shared. It
+    owns, and closes, a duplicate."""
 
     def __init__(self, *args: Any, listener: socket.socket, **options: Any) -> None:
         super().__init__(*args, **options)
         self._listener = listener
 
     def _init_shared_socket(self) -> None:
-        holder: Any = SocketHolder
+        holder: Any = granian_sockets.SocketHolder  # type: ignore[attr-defined]
         self._ssp: Any = None
-        self._shd: Any = holder(self._listener.fileno(), False, _BACKLOG)
+        self._shd: Any = holder(os.dup(self._listener.fileno()), False, _BACKLOG)
         self._sfd = self._shd.get_fd()
 
 

@@ -16,7 +16,10 @@ __all__ = ["Origins"]
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
-_HEADERS = b"authorization, x-api-key, content-type, accept, x-request-id, inference-header-content-length, traceparent"
+_HEADERS = (
+    b"authorization, x-api-key, content-type, accept, x-request-id, traceparent, "
+    b"inference-header-content-length"
+)
 _EXPOSED = b"x-request-id, retry-after, inference-header-content-length"
 _REMEMBERED = 256
 

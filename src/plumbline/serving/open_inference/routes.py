@@ -23,11 +23,11 @@ from plumbline.serving.open_inference.limits import TensorLimits
 from plumbline.serving.open_inference.readiness import ModelNotReady, ServerNotReady
 from plumbline.serving.open_inference.refusals import (
     ExtensionRefused,
-    NotJson,
     ParameterRefused,
     ProtocolRefused,
     TensorTooLarge,
 )
+from plumbline.serving.open_inference.repository_parameters import read_load, read_object, read_unload
 from plumbline.serving.open_inference.route_table import Handle, Operation, Route
 from plumbline.serving.open_inference.trace_settings import TraceSettings
 from plumbline.serving.ports import HealthService, InferenceService, ModelDirectory, Permission
@@ -145,26 +145,12 @@ class OpenInference:
         return _json(index_document(self._models.statuses(), ready))
 
     async def _load(self, asked: Asked, values: Values) -> Answer:
-        parameters = dict(self._parameters(asked))
-        version = _text(parameters, "version")
-        config = _text(parameters, "config")
-        for name in parameters:
-            if name.startswith("file:"):
-                raise ExtensionRefused(
-                    extension="model repository", reason="model files come from the repository only"
-                )
-            raise ParameterRefused(parameter=name[:64], reason="is not known")
-        await self._models.load(values["model"], version, None if config is None else self._settings(config))
+        version, settings = read_load(self._parameters(asked))
+        await self._models.load(values["model"], version, settings)
         return _json({})
 
     async def _unload(self, asked: Asked, values: Values) -> Answer:
-        parameters = dict(self._parameters(asked))
-        version = _text(parameters, "version")
-        if parameters.pop("unload_dependents", False) is not False:
-            raise ParameterRefused(parameter="unload_dependents", reason="no model depends on another here")
-        for name in parameters:
-            raise ParameterRefused(parameter=name[:64], reason="is not known")
-        await self._models.unload(values["model"], version)
+        await self._models.unload(values["model"], read_unload(self._parameters(asked)))
         return _json({})
 
     async def _read_trace(self, asked: Asked, values: Values) -> Answer:
@@ -212,18 +198,13 @@ class OpenInference:
         size, limit = len(asked.body), self._limits.max_json_bytes
         if size > limit:
             raise TensorTooLarge(tensor="*", what="the size of the JSON part", given=size, limit=limit)
-        return _read_object(asked.body)
+        return read_object(asked.body)
 
     def _parameters(self, asked: Asked) -> Mapping[str, Any]:
         parameters = self._document(asked).get("parameters") or {}
         if not isinstance(parameters, dict):
             raise ProtocolRefused(reason="parameters: expected an object")
         return parameters
-
-    def _settings(self, config: str) -> dict[str, Any]:
-        if len(config) > 65536:
-            raise ParameterRefused(parameter="config", reason="longer than 65536 characters")
-        return _read_object(config.encode("utf-8", "replace"))
 
 
 def _route(template: str, **operations: tuple[Handle, Permission | None]) -> Route:
@@ -238,24 +219,6 @@ def _route(template: str, **operations: tuple[Handle, Permission | None]) -> Rou
 
 def _json(document: Any) -> Answer:
     return Answer(body=_encode(document))
-
-
-def _read_object(text: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise NotJson(reason=str(error)[:200]) from None
-    except RecursionError:
-        raise NotJson(reason="it is nested too deep") from None
-
-
-def _text(parameters: dict[str, Any], name: str) -> str | None:
-    value = parameters.pop(name, None)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value:
-        raise ParameterRefused(parameter=name, reason="expected text")
-    return value
 
 
 def _trace_document(settings: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:

@@ -93,8 +93,17 @@ def array_from_json(name: str, datatype: str, shape: Sequence[int], count: int, 
     return array_from_values(name, datatype, shape, flat)
 
 
-def array_from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> np.ndarray:
+def array_from_values(
+    name: str, datatype: str, shape: Sequence[int], values: Sequence[Any], *, is_wire_float: bool = False
+) -> np.ndarray:
     """A tensor from as many values as it has, of the right Python type.
+
+    Args:
+        name: of the tensor.
+        datatype: of the tensor.
+        shape: of the tensor.
+        values: in row-major order.
+        is_wire_float: floats came as floats of their width, so NaN and infinity are meant.
 
     Raises:
         TensorRefused: a value that the datatype cannot hold.
@@ -106,7 +115,7 @@ def array_from_values(name: str, datatype: str, shape: Sequence[int], values: Se
     if datatype in FLOATS:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype=np.float64).astype(dtype)
-        if not np.isfinite(array).all():
+        if not is_wire_float and not np.isfinite(array).all():
             raise TensorRefused(tensor=name, reason=f"a value is beyond the range of {datatype}")
         return array.reshape(shape)
     try:
