@@ -35,6 +35,7 @@ from plumbline.serving.repository.transfer import (
     copy_in,
     read_chunks,
     source_files,
+    verify_usable,
 )
 
 __all__ = ["FolderRepository"]
@@ -79,10 +80,11 @@ class FolderRepository:
     def fetch(self, ref: VersionRef, into: Path) -> PublishedVersion:
         """Copy a version; see the port. Its calibration comes along, unhashed, where there is one."""
         with self._lock:
-            version, folder = self._find(ref), self._placed(ref)
+            version = self._find(ref)
             written = self._index.read().get(ref)
-        if written is not None:
-            version = replace(version, state=written.state)
+            if written is not None:
+                version = replace(version, state=written.state)
+            folder = self._placed(verify_usable(version).ref)
         copy_checked(
             version,
             lambda path: read_chunks(folder / path),

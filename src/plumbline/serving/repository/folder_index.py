@@ -102,12 +102,13 @@ class IndexFile:
         """
         try:
             with self._path.open("rb") as file:
-                data = file.read(MAX_INDEX_BYTES + 1)
-        except FileNotFoundError:
+                size = os.fstat(file.fileno()).st_size
+                data = b"" if size > MAX_INDEX_BYTES else file.read(size)
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
             raise IndexDamaged(reason=error.strerror or "it cannot be read") from error
-        if len(data) > MAX_INDEX_BYTES:
+        if size > MAX_INDEX_BYTES:
             raise IndexDamaged(reason=f"more than {MAX_INDEX_BYTES} bytes")
         try:
             document = msgspec.json.decode(data, type=_Document)
