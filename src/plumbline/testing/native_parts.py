@@ -226,7 +226,9 @@ class SimulatedDevices:
 
 def _answer(array: np.ndarray) -> np.ndarray:
     if array.dtype == object:
-        answer = np.empty(array.shape, dtype=object)
-        answer.flat = [bytes(item)[::-1] for item in array.flat]
-        return answer
-    return array * 2
+        answer = np.empty(array.size, dtype=object)
+        for place, item in enumerate(array.reshape(-1)):
+            answer[place] = bytes(item)[::-1]
+        return answer.reshape(array.shape)
+    with np.errstate(over="ignore"):
+        return array * 2

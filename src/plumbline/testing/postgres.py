@@ -52,7 +52,7 @@ def run_postgres(programs: Path) -> Iterator[PostgresServer]:
         shutil.chown(folder, _ACCOUNT)
     data, log = folder / "data", folder / "log"
     settings = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
-    start = [programs / "pg_ctl", "-D", data, "-l", log, "-o", settings, "-w", "-t", "30"]
+    start: list[str | Path] = [programs / "pg_ctl", "-D", data, "-l", log, "-o", settings, "-w", "-t", "30"]
     try:
         _as(user, [programs / "initdb", "-D", data, "-A", "trust", "-U", user, "--no-sync"])
         _as(user, [*start, "start"])
