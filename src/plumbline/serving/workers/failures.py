@@ -17,6 +17,7 @@ from plumbline.errors import (
 )
 
 __all__ = [
+    "CallRefused",
     "CallTooLarge",
     "IntakeFull",
     "LoadLostTwice",
@@ -25,6 +26,7 @@ __all__ = [
     "PoolDegraded",
     "PoolStopped",
     "ProtocolViolated",
+    "ScaleRefused",
     "TensorRefused",
     "WorkerBroken",
     "WorkerLostTwice",
@@ -113,6 +115,30 @@ class TensorRefused(ValidationError):
 
     tensor: str
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class CallRefused(ValidationError):
+    """A call that cannot be sent to a worker as it is."""
+
+    code = "serving.workers.call"
+    owner = "workers"
+    template = "request {request}: {reason}"
+
+    request: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class ScaleRefused(ValidationError):
+    """A number of workers that this pool cannot have."""
+
+    code = "serving.workers.scale"
+    owner = "workers"
+    template = "{count} workers: from 1 to {limit} are possible"
+
+    count: int
+    limit: int
 
 
 @dataclass(eq=False, kw_only=True)

@@ -18,7 +18,6 @@ import zmq
 
 from plumbline.contracts.models import ModelMetadata
 from plumbline.contracts.versions import VersionSpec
-from plumbline.errors import PlumblineError
 from plumbline.serving.workers import protocol
 from plumbline.serving.workers.channel import WorkerChannel
 from plumbline.serving.workers.failures import ProtocolViolated, WorkerNotStarted
@@ -33,6 +32,7 @@ __all__ = ["LinkEnded", "WorkerLink"]
 
 _DRAIN_S = 0.02
 _MESSAGES_PER_TURN = 64
+_UNENCODABLE = (OverflowError, TypeError, ValueError, RecursionError)
 
 
 class LinkEnded(Exception):
@@ -54,6 +54,7 @@ class WorkerLink:
         options: sizes and times.
         context: of the pool's sockets.
         on_outcomes: told of outcomes, in order.
+        on_unsendable: told of a job that cannot be written as a message, by number, and why.
     """
 
     def __init__(
@@ -67,9 +68,10 @@ class WorkerLink:
         options: PoolOptions,
         context: zmq.Context[zmq.Socket[bytes]],
         on_outcomes: Callable[[WorkerLink, list[protocol.Outcome]], None],
+        on_unsendable: Callable[[WorkerLink, int, str], None],
     ) -> None:
         self.name, self.generation, self.options = name, generation, options
-        self._context, self._on_outcomes = context, on_outcomes
+        self._context, self._on_outcomes, self._on_unsendable = context, on_outcomes, on_unsendable
         self._loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[None] = self._loop.create_future()
         self.ended: asyncio.Future[str] = self._loop.create_future()
@@ -218,7 +220,21 @@ class WorkerLink:
             return
         jobs, cancels = self._outbox, self._cancels
         self._outbox, self._cancels = [], []
-        self._jobs.send(protocol.encode(protocol.Jobs(jobs, cancels)), zmq.NOBLOCK)
+        try:
+            data = protocol.encode(protocol.Jobs(jobs, cancels))
+        except _UNENCODABLE:
+            data = protocol.encode(protocol.Jobs(self._sendable(jobs), cancels))
+        self._jobs.send(data, zmq.NOBLOCK)
+
+    def _sendable(self, jobs: list[protocol.Job]) -> list[protocol.Job]:
+        sendable = []
+        for job in jobs:
+            try:
+                protocol.encode(job)
+                sendable.append(job)
+            except _UNENCODABLE as error:
+                self._on_unsendable(self, job.number, f"a value of it is not plain: {error}"[:200])
+        return sendable
 
     # -- receiving -------------------------------------------------------------------------------------------
 
@@ -302,7 +318,7 @@ class WorkerLink:
         finally:
             self.loading -= 1
         if loaded.failure is not None:
-            raise _failure_of(loaded.failure)
+            raise rebuild(loaded.failure)
         return loaded
 
     # -- progress --------------------------------------------------------------------------------------------
@@ -317,6 +333,7 @@ class WorkerLink:
         """Steps of the worker's engine loop."""
         return self.region.header[Field.STEPS]
 
-
-def _failure_of(failure: protocol.Failure) -> PlumblineError:
-    return rebuild(failure)
+    @property
+    def running(self) -> int:
+        """Calls that its engine has launched, as of its last beat."""
+        return self.region.header[Field.RUNNING]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from plumbline.errors import PlumblineError
@@ -32,9 +30,6 @@ class PlaceOwner(Protocol):
     async def load_committed(self, place: WorkerPlace) -> None:
         """Load everything that is loaded elsewhere, then call `place.take_calls`, with no change between."""
 
-    def place_changed(self, place: WorkerPlace) -> None:
-        """Its state is another."""
-
     def place_lost(self, place: WorkerPlace, link: WorkerLink, reason: str) -> None:
         """Its worker is gone; its calls wait in `place.sent`."""
 
@@ -54,11 +49,8 @@ class WorkerPlace:
         leaving: nothing replaces the worker when it ends.
     """
 
-    def __init__(
-        self, name: str, owner: PlaceOwner, options: PoolOptions, log_folder: Callable[[str], Path | None]
-    ) -> None:
+    def __init__(self, name: str, owner: PlaceOwner, options: PoolOptions) -> None:
         self.name, self._owner, self._options = name, owner, options
-        self.log_folder = log_folder
         self.generation = 0
         self.state = WorkerState.DEAD
         self.link: WorkerLink | None = None
@@ -74,9 +66,7 @@ class WorkerPlace:
 
     def apply(self, event: WorkerEvent) -> None:
         """Change the state."""
-        before, self.state = self.state, apply(self.state, event)
-        if before is not self.state:
-            self._owner.place_changed(self)
+        self.state = apply(self.state, event)
 
     @property
     def is_ready(self) -> bool:
@@ -92,12 +82,14 @@ class WorkerPlace:
     def status(self, versions: tuple[str, ...], memory_bytes: int) -> WorkerStatus:
         """As the port shows it."""
         link = self.link
+        running = 0 if link is None or not self.sent else link.running
         return WorkerStatus(
             name=self.name,
             generation=self.generation,
             pid=0 if link is None else link.process.pid,
             state=self.state,
-            queued=len(self.sent),
+            queued=max(len(self.sent) - running, 0),
+            running=running,
             steps=0 if link is None else link.steps,
             versions=versions if self.is_ready else (),
             memory_bytes=memory_bytes if self.is_ready else 0,

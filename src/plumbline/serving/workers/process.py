@@ -15,6 +15,7 @@ import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -123,7 +124,6 @@ class _Worker:
         self._sender = OutcomeSender(
             channel.outcomes, self._region, self._files, is_over=lambda: is_orphan(channel.parent_pid)
         )
-        self._submitted = 0
 
     def serve(self) -> int:
         jobs = self._context.socket(zmq.PULL)
@@ -147,10 +147,12 @@ class _Worker:
 
     def _receive(self, jobs: zmq.Socket[bytes]) -> bool:
         """Until told to stop; whether to drain."""
-        header = self._region.header
+        header, next_look = self._region.header, 0.0
         while True:
             header[Field.BEATS] += 1
-            header[Field.BUSY] = self._submitted - self._sender.answered
+            if time.monotonic() >= next_look:
+                header[Field.RUNNING] = self._engine.status().running
+                next_look = time.monotonic() + _BEAT_MS / 1000
             try:
                 message = protocol.decode_to_worker(jobs.recv())
             except zmq.Again:
@@ -171,7 +173,6 @@ class _Worker:
                 self._chores.put(message)
 
     def _submit(self, job: protocol.Job) -> None:
-        self._submitted += 1
         try:
             ref = self._refs[job.handle]
             call = InferenceCall(

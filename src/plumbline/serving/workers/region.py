@@ -40,8 +40,8 @@ class Field(IntEnum):
     """Worker: turns of its receiving thread, which turns at least ten times a second."""
     STEPS = 9
     """Worker: steps of its engine loop."""
-    BUSY = 10
-    """Worker: calls submitted and not answered."""
+    RUNNING = 10
+    """Worker: calls launched and not answered, as of its last beat."""
     CONSUMED = 16
     """Gateway: position in the ring up to which outputs are copied. A cache line of its own."""
 

@@ -15,6 +15,7 @@ from plumbline.serving.workers.protocol import Failure
 __all__ = ["as_plumbline", "rebuild", "report"]
 
 _MAX_TEXT = 4000
+_MAX_FIELDS_BYTES = 16384
 
 
 def as_plumbline(error: BaseException, what: str) -> PlumblineError:
@@ -35,9 +36,17 @@ def report(error: PlumblineError) -> Failure:
         owner=error.owner,
         http_status=error.http_status,
         message=error.message[:_MAX_TEXT],
-        fields=error.to_dict()["fields"],
+        fields=_bounded(error.to_dict()["fields"]),
         context=(context.module, context.line, context.function),
     )
+
+
+def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
+    """A message from a worker stays far below its limit, whatever an error carries."""
+    try:
+        return fields if len(msgspec.msgpack.encode(fields, enc_hook=str)) <= _MAX_FIELDS_BYTES else {}
+    except (OverflowError, TypeError, ValueError, RecursionError):
+        return {}
 
 
 def rebuild(failure: Failure) -> PlumblineError:

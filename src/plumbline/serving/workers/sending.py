@@ -14,6 +14,7 @@ import zmq
 from plumbline.contracts.inference import InferenceResult, Tensors
 from plumbline.errors import PlumblineError
 from plumbline.serving.workers import protocol, tensors
+from plumbline.serving.workers.failures import CallTooLarge
 from plumbline.serving.workers.files import send_file
 from plumbline.serving.workers.own_files import write_own_file
 from plumbline.serving.workers.region import SharedRegion
@@ -46,13 +47,18 @@ class OutcomeSender:
         self._pending: deque[tuple[int, InferenceResult | PlumblineError]] = deque()
         self._written: list[protocol.Outcome] = []
         self._closed = False
-        self.answered = 0
 
     def send(self, message: protocol.FromWorker) -> None:
         """Send a message that is no outcome."""
         with self._lock:
             if not self._closed:
-                self._socket.send(protocol.encode(message))
+                data = protocol.encode(message)
+                if len(data) > protocol.MAX_MESSAGE_BYTES and isinstance(message, protocol.Loaded):
+                    error = CallTooLarge(
+                        what="a description", size_bytes=len(data), limit_bytes=protocol.MAX_MESSAGE_BYTES
+                    )
+                    data = protocol.encode(protocol.Loaded(message.handle, failure=report(error)))
+                self._socket.send(data)
 
     def outcome(self, number: int, completion: InferenceResult | PlumblineError) -> None:
         """Send the outcome of a job."""
@@ -80,7 +86,6 @@ class OutcomeSender:
     def _send_written(self) -> None:
         if self._written and not self._closed:
             self._socket.send(protocol.encode(protocol.Outcomes(self._written)))
-            self.answered += len(self._written)
         self._written = []
 
     def _outcome(self, number: int, completion: InferenceResult | PlumblineError) -> protocol.Outcome:
