@@ -39,7 +39,9 @@ __all__ = ["ArtifactInconsistent", "CacheSettings", "artifact_digest", "relower"
 MAX_PROGRAM_BYTES = 1 << 28
 UNPROVED = "the executable comes from elsewhere: what it says about independent rows is not taken on trust"
 TRUSTED_FILE = "trusted-artifacts"
-_FILES = ("manifest.json", "program.json", "weights.bin", "code.o", "code.so")
+_TEXT_FILES = ("text.json", "tokenizer.json")
+"""Beside a compiled encoder: data for whoever opens it, which a new executable takes along."""
+_FILES = ("manifest.json", "program.json", "weights.bin", "code.o", "code.so", *_TEXT_FILES)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -92,6 +94,7 @@ def relower(folder: Path, settings: CacheSettings) -> Path:
         "relowered": digest_bytes(text),
         "weights": weights,
         "manifest": digest_file(folder / "manifest.json"),
+        "text": [digest_file(folder / name) for name in _TEXT_FILES if (folder / name).is_file()],
         "source": source_fingerprint(),
         "target": target.name,
         "system": (system.name, system.architecture),
@@ -263,6 +266,9 @@ def _fill(
     if weights and digest_file(staging / "weights.bin") != weights:
         raise ArtifactInconsistent(artifact=folder.name, reason="its weights changed while they were copied")
     shutil.copyfile(folder / "program.json", staging / "program.json")
+    for name in _TEXT_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, staging / name)
     segments = order_segments(program, target)
     made = replace(
         manifest, target=target.name, architecture=system.architecture, system=system.name,

@@ -29,6 +29,7 @@ from plumbline.execution.artifact import Manifest, TargetMismatch, read_manifest
 from plumbline.execution.code import CodeLibrary, SharedLibrary
 from plumbline.hardware.cpu import CpuDevice
 from plumbline.hardware.host.processor import measure_processor
+from plumbline.product.text_settings import carry_text_settings, read_text_settings
 
 if TYPE_CHECKING:
     from plumbline.compiler.build import BuildOptions
@@ -266,11 +267,11 @@ def open_artifact(folder: Path, options: LoadOptions, settings: Settings) -> Mod
     """
     inside = settings.cache_dir.resolve() in folder.resolve().parents
     if inside:
-        return _open_folder(folder, options)
+        return _open_alone(folder, options)
     from plumbline.compiler.relower import relower
 
     _verify_budget(read_manifest(folder), options)
-    return _open_folder(relower(folder, settings), options)
+    return _open_alone(relower(folder, settings), options)
 
 
 def build_options(options: LoadOptions, settings: Settings) -> BuildOptions:
@@ -326,8 +327,6 @@ def _compile(
     cache: ArtifactCache,
     key: str,
 ) -> Path:
-    from plumbline.compiler.build import compile_graph
-
     with _compile_lock:
         found = cache.find(key) if options.use_cache else None
         if found is not None:
@@ -337,16 +336,36 @@ def _compile(
         chosen = build_options(options, settings)
         if not options.use_cache:
             folder = Path(tempfile.mkdtemp(prefix=UNCACHED_PREFIX, dir=cache.root))
-            compile_graph(graph, chosen, folder, options.progress)
+            _fill(folder, source, graph, chosen, options.progress)
             return folder
         with cache.make(key) as staging:
-            compile_graph(graph, chosen, staging, options.progress)
+            _fill(staging, source, graph, chosen, options.progress)
     folder_or_none = cache.find(key)
     if folder_or_none is None:
         raise ModelSourceUnknown(
             source=_label(source), reason="the executable left the cache while it was made"
         )
     return folder_or_none
+
+
+def _fill(
+    folder: Path,
+    source: str | os.PathLike[str] | bytes,
+    graph: ExecutionGraph,
+    options: BuildOptions,
+    progress: Callable[[str], None],
+) -> None:
+    from plumbline.compiler.build import compile_graph
+
+    compile_graph(graph, options, folder, progress)
+    if _is_encoder_folder(source):
+        carry_text_settings(folder, _text_settings(source))
+
+
+def _open_alone(folder: Path, options: LoadOptions) -> Model:
+    """Open an executable without the model that it was made from."""
+    text = read_text_settings(folder, read_manifest(folder))
+    return _open_folder(folder, options, Model if text is None else partial(TextEncoder, text=text))
 
 
 def _open_folder(folder: Path, options: LoadOptions, make: Callable[..., Model] = Model) -> Model:
