@@ -53,6 +53,7 @@ def native_application(parts: NativeParts, versions: Sequence[ApiVersion] = (V1,
         separate_input_output_schemas=False,
     )
     application.state.parts = parts
+    application.state.versions = tuple(versions)
     application.state.api_versions = tuple(version.number for version in versions)
     for version in versions:
         for router in version.routers:

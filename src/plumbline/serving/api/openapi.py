@@ -23,10 +23,11 @@ _SECURITY = {
 
 def route_permissions(application: FastAPI) -> Iterator[tuple[str, str, Permission]]:
     """Method, path and permission of every route."""
-    for route in application.routes:
-        if isinstance(route, APIRoute):
-            for method in sorted(route.methods or ()):
-                yield method, route.path, _permission(route)
+    for version in application.state.versions:
+        for route in (route for router in version.routers for route in router.routes):
+            if isinstance(route, APIRoute):
+                for method in sorted(route.methods or ()):
+                    yield method, f"/api/v{version.number}{route.path}", _permission(route)
 
 
 def native_openapi(application: FastAPI, *, with_keys: bool) -> dict[str, Any]:
