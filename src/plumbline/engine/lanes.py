@@ -44,7 +44,13 @@ class BoundaryQuestion:
 
 
 class LaneControl(Protocol):
-    """What a lane needs from the orchestration loop."""
+    """What a lane needs from the orchestration loop.
+
+    Attributes:
+        watches_boundaries: it wants to be asked at every boundary, because it holds segments against bounds.
+    """
+
+    watches_boundaries: bool
 
     def at_boundary(self, work: LaunchWork, segment: int) -> bool | LaunchWork:
         """Go on, end, or run this launch first and ask again. On the orchestration thread."""
@@ -131,7 +137,7 @@ class ThreadLane:
 
     def _perform(self, work: LaunchWork) -> None:
         def between(segment: int) -> bool:
-            if not self.attention and not any(request.cancelled for request in work.requests):
+            if not (self._control.watches_boundaries or self.attention or _is_unwanted(work)):
                 return True
             self.attention = False
             while isinstance(answer := self._ask(work, segment), LaunchWork):
@@ -162,6 +168,10 @@ class ThreadLane:
         """On the orchestration thread."""
         if isinstance(report, LaneReport):
             self._control.finish(report)
+
+
+def _is_unwanted(work: LaunchWork) -> bool:
+    return any(request.cancelled for request in work.requests)
 
 
 class LanePool:

@@ -50,8 +50,11 @@ class LoadedStage:
     The free instances are owned by the orchestration loop; everything else is immutable.
     """
 
-    def __init__(self, graph: str, session: Session, stream: int | None, own_lane: bool) -> None:
-        self.graph, self.session, self.stream, self.own_lane = graph, session, stream, own_lane
+    def __init__(
+        self, graph: str, session: Session, stream: int | None, *, own_lane: bool, is_part: bool
+    ) -> None:
+        self.graph, self.session, self.stream = graph, session, stream
+        self.own_lane, self.is_part = own_lane, is_part
         self.decoder = ResultDecoder(session.metadata)
         self.instances: list[Instance] = []
         self.free: deque[Instance] = deque()
@@ -116,7 +119,7 @@ def open_version(
     Args:
         ref: of the version.
         session: what runs.
-        instances: of each stage.
+        instances: of the version; a stage of a pipeline whose session has `instances` gets as many as that.
         stream: that launches are bound to, or None for any.
         own_streams: free numbers of streams. Each stage of the kind `python` takes one, with a lane of its
             own for each instance (`LoadedStage.own_lane`), whatever `stream` is.
@@ -133,11 +136,12 @@ def open_version(
         number = next(own_streams, None) if own else stream
         if own and number is None:
             raise LanesExhausted(version=str(ref))
-        stages.append(LoadedStage(_graph(ref, index, len(sessions)), found, number, own))
+        graph = _graph(ref, index, len(sessions))
+        stages.append(LoadedStage(graph, found, number, own_lane=own, is_part=len(sessions) > 1))
     with ExitStack() as undo:
         for stage in stages:
             undo.callback(stage.close)
-            stage.open(instances)
+            stage.open((getattr(stage.session, "instances", None) if stage.is_part else None) or instances)
         undo.pop_all()
     return LoadedVersion(ref, session, tuple(stages))
 

@@ -30,10 +30,13 @@ from plumbline.engine.outcomes import (
     EngineStopped,
     RequestCancelled,
 )
+from plumbline.engine.promises import PromiseDesk, best_effort
 from plumbline.engine.requests import AcceptedRequest, LaunchWork, Onward, StageOutcome, execution_request
 from plumbline.engine.tracing import EngineTrace
 from plumbline.errors import ExecutionError, PlumblineError, Recoverability
+from plumbline.scheduling.admission.verdict import Refused
 from plumbline.scheduling.decisions import DecisionCore, Hold, Launch
+from plumbline.scheduling.policy import Key
 from plumbline.scheduling.request import ExecutionRequest
 
 __all__ = ["OWN_LANES", "OrchestrationLoop", "ProgressCell", "ThreadRoleBroken"]
@@ -78,13 +81,15 @@ class OrchestrationLoop:
         name: of the threads.
         on_failed: called once, on the orchestration thread, when a fatal failure ended the loop.
         debug: whether thread roles are verified.
+        desk: makes and keeps promises; None: everything is best effort.
     """
 
     def __init__(
         self, *, core: DecisionCore, intake: Intake, lanes: LanePool, clock: Clock, trace: EngineTrace,
         progress: ProgressCell | None, steps: int, name: str,
-        on_failed: Callable[[PlumblineError], None], debug: bool,
+        on_failed: Callable[[PlumblineError], None], debug: bool, desk: PromiseDesk | None = None,
     ) -> None:  # fmt: skip
+        self._desk, self.watches_boundaries = desk, desk is not None
         self._core, self._intake, self._pool, self._clock, self._trace = core, intake, lanes, clock, trace
         self._progress, self._name, self._on_failed, self._debug = progress, name, on_failed, debug
         self._lanes: list[Lane] = []
@@ -98,6 +103,7 @@ class OrchestrationLoop:
         self.steps = steps
         self.launches = 0
         self.callback_failures = 0
+        self.breaches = 0
         self.failure: PlumblineError | None = None
 
     # -- other threads ---------------------------------------------------------------------------------------
@@ -143,7 +149,10 @@ class OrchestrationLoop:
             self._deliver(request, RequestCancelled(request=request.call.id, launched=False))
         else:
             self._trace.submitted(request)
-            self._enqueue(request)
+            if self._desk is None:
+                self._enqueue(request)
+            else:
+                self._admit(self._desk, request)
 
     def cancel(self, request_id: str) -> None:
         """The caller does not want a request any more."""
@@ -172,6 +181,15 @@ class OrchestrationLoop:
         self._verify_thread("retire")
         if not version.alive:
             self._forget(version)
+
+    def answer(self, question: Callable[[PromiseDesk | None, OrchestrationLoop], None]) -> None:
+        """Carry out what another thread wants to know of the promises."""
+        self._verify_thread("answer")
+        question(self._desk, self)
+
+    def find_stage(self, graph: str) -> LoadedStage | None:
+        """The loaded stage of this graph."""
+        return self._graphs.get(graph)
 
     def drain(self, _: object = None) -> None:
         """End when everything that was accepted is answered."""
@@ -208,9 +226,16 @@ class OrchestrationLoop:
         self._expire()
         if self._ending or all(request.cancelled for request in work.requests):
             return False
-        chosen = self._core.select(work.lane, now_ns, busy=self._busy, above=work.key)
-        if isinstance(chosen, Launch):
-            return self._make_work(chosen, nested=True)
+        limit: Key | None = work.key
+        if self._desk is not None:
+            self._desk.segment_done(work, now_ns)
+            limit = self._desk.limit(work)
+        if limit is not None and self._core.depth:
+            chosen = self._core.select(work.lane, now_ns, busy=self._busy, above=limit)
+            if isinstance(chosen, Launch):
+                return self._make_work(chosen, nested=True)
+        if self._desk is not None:
+            self._desk.started(work, now_ns)
         return True
 
     def finish(self, report: LaneReport) -> None:
@@ -226,6 +251,8 @@ class OrchestrationLoop:
             self._call_attention()
         words = {RequestId(r.call.id): _word(o) for r, o in zip(work.requests, report.outcomes, strict=True)}
         self._core.finish(work.number, now_ns, words)
+        if self._desk is not None:
+            self._desk.segment_done(work, now_ns)
         self._trace.finished(work, now_ns)
         for request, outcome in zip(work.requests, report.outcomes, strict=True):
             self._conclude(work, request, outcome, now_ns)
@@ -301,6 +328,8 @@ class OrchestrationLoop:
         self.launches += 1
         self._trace.chosen(launch, work, self._core)
         self._core.launched(launch.number, now_ns)
+        if self._desk is not None:
+            self._desk.started(work, now_ns)
         return work
 
     def _sleep_s(self) -> float:
@@ -326,6 +355,27 @@ class OrchestrationLoop:
             return
         if self._works:
             self._call_attention()
+
+    def _admit(self, desk: PromiseDesk, request: AcceptedRequest) -> None:
+        """Promise, refuse, or queue behind all promised work."""
+        now_ns = self._clock.now_ns()
+        stage = request.version.stages[0]
+        try:
+            verdict = desk.ask(request, stage, now_ns)
+        except PlumblineError as error:
+            self._core.refuse(request.execution, now_ns, error.code, {"reason": error.message})
+            self._deliver(request, error)
+            return
+        if isinstance(verdict, Refused):
+            fields = {"reason": verdict.reason, "bound_ns": verdict.bound_ns, "limit_ns": verdict.limit_ns}
+            self._core.refuse(request.execution, now_ns, verdict.kind.value, fields)
+            self._deliver(request, verdict.error())
+            return
+        request.execution = desk.terms(request, verdict)
+        if verdict is not None:
+            promised_ns = verdict.bound_ns - request.queued_ns
+            self._core.promise(request.execution, now_ns, promised_ns, {"exact": verdict.exact})
+        self._enqueue(request)
 
     def _expire(self) -> None:
         expiry_ns = self._core.next_expiry_ns
@@ -360,9 +410,8 @@ class OrchestrationLoop:
                 self._deliver(request, cancelled if request.cancelled else stopped)
                 return
             request.admitted = outcome.admitted
-            request.execution = execution_request(
-                request.call, request.version, outcome.admitted, request.queued_ns
-            )
+            execution = execution_request(request.call, request.version, outcome.admitted, request.queued_ns)
+            request.execution = execution if self._desk is None else best_effort(execution)
             self._enqueue(request)
         elif isinstance(outcome, PlumblineError):
             self._deliver(request, outcome)
@@ -379,6 +428,8 @@ class OrchestrationLoop:
         self._stop_waiting(request)
         del self._intake.alive[request.call.id]
         request.version.answered += 1
+        if self._desk is not None:
+            self._settle(self._desk, request, outcome)
         self._trace.completed(request, self._clock)
         try:
             request.on_done(outcome)
@@ -388,6 +439,17 @@ class OrchestrationLoop:
         version = request.version
         if not version.open and not version.alive:
             self._forget(version)
+
+    def _settle(self, desk: PromiseDesk, request: AcceptedRequest, outcome: Completion) -> None:
+        """Record a promise that was not kept. Who was cancelled or failed was promised nothing."""
+        now_ns = self._clock.now_ns()
+        late = isinstance(outcome, InferenceResult | DeadlineMissed)
+        breach = desk.finished(request.call.id, now_ns, completed=late)
+        if breach is not None:
+            self.breaches += 1
+            cause = "overrun" if breach.causes else "late"
+            fields = {"causes": list(breach.causes), "deadline_ns": breach.deadline_ns}
+            self._core.breach(request.execution, now_ns, now_ns - breach.deadline_ns, cause, fields)
 
     # -- versions and lanes ----------------------------------------------------------------------------------
 
@@ -399,6 +461,8 @@ class OrchestrationLoop:
         for stage in version.stages:
             self._graphs.pop(stage.graph, None)
             self._busy.discard(stage.graph)
+            if self._desk is not None:
+                self._desk.forget_graph(stage.graph)
             for lane in self._own_lanes.pop(stage, ()):
                 lane.close(HEARTBEAT_S)
         version.drained.set()
@@ -442,8 +506,13 @@ def _result(request: AcceptedRequest, outputs: Any, now_ns: int) -> InferenceRes
 
 
 def _missed(request: AcceptedRequest, expired: ExecutionRequest, now_ns: int) -> DeadlineMissed:
-    limits = [(t, n) for t, n in ((expired.start_by_ns, "start_by"), (expired.deadline_ns, "deadline")) if t]
-    limit_ns, limit = min(limits)
+    call = request.call
+    given = (
+        (call.start_by_ns, "start_by"),
+        (call.deadline_ns, "deadline"),
+        (expired.deadline_ns, "deadline"),
+    )
+    limit_ns, limit = min((moment_ns, name) for moment_ns, name in given if moment_ns is not None)
     return DeadlineMissed(
         request=expired.id, limit=limit, limit_ns=limit_ns, arrived_ns=request.queued_ns, expired_ns=now_ns,
         waited_ns=now_ns - request.queued_ns,

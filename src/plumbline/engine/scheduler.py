@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from plumbline.contracts.clock import Clock
 from plumbline.contracts.inference import InferenceCall, VersionRef
@@ -30,15 +33,21 @@ from plumbline.engine.outcomes import (
     VersionLoadedTwice,
     VersionNotLoaded,
 )
+from plumbline.engine.promises import PromiseDesk, PromiseImpossible
 from plumbline.engine.requests import AcceptedRequest, execution_request
 from plumbline.engine.session import Session
 from plumbline.engine.tracing import EngineTrace
 from plumbline.errors import ExecutionError, PlumblineError, Recoverability, ResourceError
+from plumbline.scheduling.admission.tasks import PeriodicTask
+from plumbline.scheduling.admission.verdict import Verdict
 from plumbline.scheduling.decisions import DecisionCore
 from plumbline.scheduling.execution_limits import verify_execution_request
 from plumbline.scheduling.policy import SchedulingPolicy
+from plumbline.scheduling.recording import DecisionRecorder, Journal
 from plumbline.scheduling.refusals import StreamUnknown
 from plumbline.telemetry.sinks import NULL_SINK, TraceSink
+
+T = TypeVar("T")
 
 LOOK_AGAIN_S = 0.1
 """How often a caller that waits for the last answer looks whether the engine ended meanwhile."""
@@ -91,6 +100,7 @@ class EngineStatus:
         oldest_launch_ns: when the oldest launch that still runs began, absolute monotonic; None when idle.
         memory_bytes: planned, of all versions; budget_bytes: the most, None without limit.
         callback_failures: completion callbacks that raised.
+        breaches: promises that were not kept.
         failed: why the engine ended by itself, or empty.
     """
 
@@ -104,6 +114,7 @@ class EngineStatus:
     memory_bytes: int = 0
     budget_bytes: int | None = None
     callback_failures: int = 0
+    breaches: int = 0
     failed: str = ""
 
 
@@ -116,6 +127,10 @@ class Scheduler:
         clock: tells the time.
         capacity: most requests accepted and not launched.
         record: gets every decision record, in order, on the orchestration thread.
+        journal: gets them encoded instead, with a snapshot wherever a segment begins (a decision log).
+        best_effort_segment_ns: with a number, requests with deadlines are promised or refused
+            (`engine.promises`), and no piece of best-effort work between two boundaries takes longer than
+            this; None: no promises are made.
         budget_bytes: most bytes that all versions may plan together; None for no limit.
         sink: where trace points go.
         progress: gets the step counter (`progress[0] = steps`).
@@ -127,12 +142,16 @@ class Scheduler:
     def __init__(
         self, *, policy: SchedulingPolicy, streams: LanePool, clock: Clock,
         capacity: int = 1024, record: Callable[[Record], None] | None = None,
+        journal: Journal | None = None,
+        best_effort_segment_ns: int | None = None,
         budget_bytes: int | None = None, sink: TraceSink = NULL_SINK, progress: ProgressCell | None = None,
         on_failed: Callable[[PlumblineError], None] = lambda failure: None, debug: bool = False,
         name: str = "plumbline engine",
     ) -> None:  # fmt: skip
         self._policy, self._streams, self._clock, self._capacity = policy, streams, clock, capacity
         self._record, self._trace, self._progress = record, EngineTrace(sink), progress
+        self._journal, self._best_effort_ns = journal, best_effort_segment_ns
+        self._open_desk()
         self._first_policy_state = policy.state()
         self._on_failed, self._debug, self._name = on_failed, debug, name
         self._budget = MemoryBudget(budget_bytes)
@@ -161,10 +180,12 @@ class Scheduler:
                 policy=self._policy, capacity=self._capacity + OWN_LANES,
                 streams=self._streams.size + OWN_LANES, record=self._record,
             )  # fmt: skip
+            if self._journal is not None:
+                DecisionRecorder(core, self._journal)
             self._loop = OrchestrationLoop(
                 core=core, intake=self._intake, lanes=self._streams, clock=self._clock, trace=self._trace,
                 progress=self._progress, steps=self._steps, name=self._name, on_failed=self._on_failed,
-                debug=self._debug,
+                debug=self._debug, desk=self._open_desk(),
             )  # fmt: skip
             for version in self._versions.values():
                 self._intake.post(self._loop.install, version)
@@ -311,6 +332,68 @@ class Scheduler:
         intake.post(loop.cancel, request_id)
         return True
 
+    # -- promises --------------------------------------------------------------------------------------------
+
+    def register_task(self, task: PeriodicTask) -> Verdict:
+        """Promise that each job of a periodic task ends in time; a call releases one with
+        `parameters["task"] = task.name`. The task lasts until it is removed, its version is unloaded, or the
+        engine stops.
+
+        Returns:
+            What admission answers: an acceptance, or a refusal with its reason and counter-example.
+
+        Raises:
+            PromiseImpossible: this engine makes no promises, or none to the graph of the task.
+            VersionNotLoaded: `task.graph` is not loaded.
+            EngineStopped: the engine does not run.
+            WrongThread: called from a completion callback.
+        """
+
+        def register(desk: PromiseDesk, loop: OrchestrationLoop) -> Verdict:
+            stage = loop.find_stage(task.graph)
+            if stage is None:
+                raise VersionNotLoaded(version=task.graph, loaded=loaded_names(self._versions))
+            return desk.register(task, stage, self._clock.now_ns())
+
+        return self._ask(f"task {task.name}", register)
+
+    def remove_task(self, name: str) -> None:
+        """Promise nothing to later jobs of a task.
+
+        Raises:
+            PromiseImpossible: there is no such task.
+            EngineStopped, WrongThread: as `register_task`.
+        """
+        self._ask(f"task {name}", lambda desk, loop: desk.remove(name))
+
+    def _ask(self, subject: str, question: Callable[[PromiseDesk, OrchestrationLoop], T]) -> T:
+        loop = self._loop
+        if loop is None or not loop.is_alive:
+            raise EngineStopped(retry_after_s=RETRY_AFTER_S)
+        self._verify_outside("register_task", loop)
+        answered: Future[T] = Future()
+
+        def carry_out(desk: PromiseDesk | None, loop: OrchestrationLoop) -> None:
+            try:
+                if desk is None:
+                    raise PromiseImpossible(subject=subject, reason="this engine makes no promises")
+                answered.set_result(question(desk, loop))
+            except PlumblineError as error:
+                answered.set_exception(error)
+
+        self._intake.post(loop.answer, carry_out)
+        while loop.is_alive:
+            with suppress(TimeoutError):
+                return answered.result(LOOK_AGAIN_S)
+        raise EngineStopped(retry_after_s=RETRY_AFTER_S)
+
+    def _open_desk(self) -> PromiseDesk | None:
+        if self._best_effort_ns is None:
+            return None
+        return PromiseDesk(
+            self._policy.name, lanes=self._streams.size, best_effort_segment_ns=self._best_effort_ns
+        )
+
     # -- facts -----------------------------------------------------------------------------------------------
 
     @property
@@ -337,6 +420,7 @@ class Scheduler:
             memory_bytes=self._budget.used_bytes,
             budget_bytes=self._budget.budget_bytes,
             callback_failures=0 if loop is None else loop.callback_failures,
+            breaches=0 if loop is None else loop.breaches,
             failed="" if failure is None else failure.message,
         )
 

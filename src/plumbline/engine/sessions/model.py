@@ -90,6 +90,11 @@ class ModelSession:
             memory=memory,
         )
 
+    @property
+    def instances(self) -> int:
+        """Instances that its memory is planned for."""
+        return self._settings.instances
+
     def admit(self, inputs: Tensors, parameters: Mapping[str, Any], tenant: str) -> Admitted:
         """Check the inputs, and say with whom they may share a launch.
 

@@ -159,6 +159,11 @@ class StageSession:
         """Of the session."""
         return self._session.metadata
 
+    @property
+    def instances(self) -> int | None:
+        """As many as the session was planned for; None where it does not say."""
+        return getattr(self._session, "instances", None)
+
     def admit(self, inputs: Tensors, parameters: Mapping[str, Any], tenant: str) -> Admitted:
         """As the session, with the tensors kept for later stages."""
         own = {name: inputs[tensor] for name, tensor in self._wires.items()}

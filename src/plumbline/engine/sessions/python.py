@@ -121,6 +121,11 @@ class PythonSession:
             unbatched_because="" if self._rows else f"class {cls.__name__} declares no max_batch",
         )  # fmt: skip
 
+    @property
+    def instances(self) -> int:
+        """Instances that its memory is planned for."""
+        return self._settings.instances
+
     def admit(self, inputs: Tensors, parameters: Mapping[str, Any], tenant: str) -> Admitted:
         """Check inputs against the declaration.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -38,6 +38,10 @@ class TextBounds:
 
     tokens: int
     rows: int
+
+    def packs(self, rows: Rows) -> Iterator[Pack]:
+        """The runs that rows need."""
+        return pack_rows([len(row) for row in rows], self.tokens, self.rows)
 
     def units(self, rows: Rows) -> int:
         """What a request takes of a launch, in tokens; many short rows count as if they were longer, so that
@@ -83,6 +87,11 @@ class TextSession:
             digest=digest, max_rows=rows, memory_bytes=sum(memory.values()), memory=memory,
         )  # fmt: skip
 
+    @property
+    def instances(self) -> int:
+        """Instances that its memory is planned for."""
+        return self._settings.instances
+
     def admit(self, inputs: Tensors, parameters: Mapping[str, Any], tenant: str) -> Admitted:
         """Tokenise.
 
@@ -100,9 +109,11 @@ class TextSession:
             key=self._key + owner, units=self._bounds.units(rows), max_units=self._bounds.tokens,
             max_requests=self._bounds.rows, max_delay_ns=self._settings.max_delay_ns,
         )  # fmt: skip
+        runs = max(sum(1 for _ in self._bounds.packs(rows)), 1)
         return Admitted(
-            inputs=rows, batch=batch, cost_bound_ns=self._cost_ns, segment_bounds_ns=self._segments_ns
-        )
+            inputs=rows, batch=batch, cost_bound_ns=runs * self._cost_ns,
+            segment_bounds_ns=runs * self._segments_ns,
+        )  # fmt: skip
 
     def open_instance(self) -> Instance:
         """A context of the encoder.
@@ -157,8 +168,7 @@ class TextInstance:
         """
         rows = [row for admitted in batch for row in admitted.inputs]
         vectors = np.empty((len(rows), self._width), np.float32)
-        packs = pack_rows([len(row) for row in rows], self._bounds.tokens, self._bounds.rows)
-        for number, pack in enumerate(packs):
+        for number, pack in enumerate(self._bounds.packs(rows)):
             if number and not between(number):
                 return None
             if not self._run_pack(rows, pack, between):
