@@ -4,6 +4,7 @@
 |---|---|---|
 | `PLUMBLINE_CACHE_DIR` | executables and digests | `$XDG_CACHE_HOME/plumbline`, `~/.cache/plumbline` |
 | `PLUMBLINE_CACHE_MAX_BYTES` | most bytes that executables may take | 8 GiB |
+| `PLUMBLINE_STATE_DIR` | stores, server logs | `$XDG_STATE_HOME/plumbline`, `~/.local/state/plumbline` |
 | `PLUMBLINE_TARGET` | instruction set to compile for: `avx512`, `avx2`, `neon` | the widest of this machine |
 """
 
@@ -39,6 +40,7 @@ class Settings:
     """What the environment decides."""
 
     cache_dir: Path
+    state_dir: Path
     cache_max_bytes: int = DEFAULT_CACHE_MAX_BYTES
     target: str | None = None
 
@@ -52,6 +54,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environment is None else environment
     return Settings(
         cache_dir=_cache_dir(env),
+        state_dir=_state_dir(env),
         cache_max_bytes=_bytes(env, "PLUMBLINE_CACHE_MAX_BYTES", DEFAULT_CACHE_MAX_BYTES),
         target=env.get("PLUMBLINE_TARGET") or None,
     )
@@ -62,6 +65,13 @@ def _cache_dir(env: Mapping[str, str]) -> Path:
         return Path(env["PLUMBLINE_CACHE_DIR"]).expanduser()
     base = env.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "plumbline"
+
+
+def _state_dir(env: Mapping[str, str]) -> Path:
+    if env.get("PLUMBLINE_STATE_DIR"):
+        return Path(env["PLUMBLINE_STATE_DIR"]).expanduser()
+    base = env.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "plumbline"
 
 
 def _bytes(env: Mapping[str, str], name: str, default: int) -> int:

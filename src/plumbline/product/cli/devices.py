@@ -9,8 +9,6 @@ from plumbline.product.cli.answer import Answer, table
 from plumbline.product.cli.arguments import add_document_file
 
 if TYPE_CHECKING:
-    from plumbline.hardware.device import DeviceKind
-    from plumbline.hardware.discovery import Capabilities
     from plumbline.hardware.host.facts import HostFacts
 
 
@@ -22,6 +20,7 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> Answer:
     """List devices."""
     from plumbline.hardware.discovery import find_devices
+    from plumbline.product.capabilities import offered_operators
 
     report = find_devices(offered_operators)
     rows = [
@@ -29,18 +28,6 @@ def execute(arguments: Namespace) -> Answer:
         for d in report.devices
     ]
     return Answer(document=report.to_dict(), text=table(rows, ["device", "state", "facts or reason"]))
-
-
-def offered_operators(kind: DeviceKind, host: HostFacts) -> Capabilities:
-    """What the processor computes: every operation with native code and the element types of those."""
-    from plumbline.hardware.discovery import Capabilities
-    from plumbline.kernels.registry import operations
-
-    native = [o for o in operations() if o.kernel is not None]
-    return Capabilities(
-        operators=tuple(o.name for o in native),
-        dtypes=tuple(sorted({d.value for o in native for d in o.dtypes})),
-    )
 
 
 def _cpu_facts(host: HostFacts) -> str:

@@ -1,0 +1,108 @@
+"""`plumb serve`: models of a repository over REST, gRPC, the native API and WebSocket."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline.product.cli.answer import Answer
+
+if TYPE_CHECKING:
+    from plumbline.product.serving.options import ServeOptions
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Arguments of `plumb serve`."""
+    add = parser.add_argument
+    add(
+        "--models", metavar="DIR", default="models",
+        help="model repository: a folder, or the address of one served over HTTP (default: models)",
+    )  # fmt: skip
+    add("--load", metavar="A,B", help="load only these models at start (default: all)")
+    add("--host", default="127.0.0.1", help="address to bind (default: loopback)")
+    add("--port", type=int, default=8000, help="of REST and WebSocket; 0 takes a free one")
+    add("--grpc-port", type=int, default=8001, help="0 takes a free one, -1 serves no gRPC")
+    add("--workers", type=int, default=1, help="worker processes, the least when they scale")
+    add("--max-workers", type=int, help="most worker processes under load")
+    add("--in-process", action="store_true", help="run the engine inside this process")
+    add("--policy", default="earliest_deadline_first", help="scheduling policy by name")
+    add("--streams", type=int, default=1, help="launches that go on at once in a worker")
+    add("--queue", type=int, default=1024, help="most requests waiting in a worker")
+    add("--memory-budget", type=int, metavar="BYTES", help="for all models of a worker")
+    add("--state", metavar="DIR", help="private folder for store and logs")
+    add("--database", metavar="URL", help="store of tasks and keys (default: SQLite in --state)")
+    add("--require-keys", action="store_true", help="ask for an API key on loopback too")
+    add("--no-code", action="store_true", help="refuse Python classes of the repository")
+    add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="for browsers")
+    add("--allow-host", action="append", default=[], metavar="HOST", help="name behind a proxy")
+    add("--server", choices=("granian", "uvicorn"), default="granian", help="HTTP server")
+    add("--drain-timeout", type=float, default=30.0, metavar="S", help="for requests in flight")
+    add("--otlp", metavar="URL", help="send OpenTelemetry spans there, over HTTP")
+    add("--trace", action="store_true", help="write trace points of the engines as JSON lines")
+
+
+def execute(arguments: Namespace) -> Answer:
+    """Serve until told to stop."""
+    from plumbline.product.serving.loop import run
+    from plumbline.product.serving.server import run_server
+
+    options = serve_options(arguments)
+
+    def opened(listening: Any, runtime: Any) -> None:
+        base = f"http://{listening.host}:{listening.port}"
+        grpc = "no gRPC" if listening.grpc_port is None else f"gRPC {listening.host}:{listening.grpc_port}"
+        _say(f"listening on {base} ({grpc}); loading models")
+
+    def ready(runtime: Any) -> None:
+        is_ready, facts = runtime.health.readiness()
+        for status in runtime.directory.statuses():
+            _say(f"  {status.ref}  {status.state}  {status.reason}".rstrip())
+        _say("ready" if is_ready else "not ready: " + "; ".join(facts["reasons"]))
+
+    unfinished = run(run_server(options, on_listening=opened, on_ready=ready))
+    return Answer(document={"unfinished": unfinished}, text=f"stopped; {unfinished} requests unfinished")
+
+
+def serve_options(arguments: Namespace) -> ServeOptions:
+    """What the arguments ask for.
+
+    Raises:
+        SettingRefused: the state folder cannot be found out.
+    """
+    from plumbline.config.settings import read_settings
+    from plumbline.product.serving.options import ServeOptions, WorkerOptions
+
+    remote = arguments.models.startswith(("http://", "https://"))
+    worker = WorkerOptions(
+        policy=arguments.policy,
+        streams=arguments.streams,
+        capacity=arguments.queue,
+        budget_bytes=arguments.memory_budget,
+        trace=arguments.trace,
+        allow_code=not (remote or arguments.no_code),
+    )
+    return ServeOptions(
+        repository=arguments.models,
+        state=Path(arguments.state) if arguments.state else read_settings().state_dir,
+        host=arguments.host,
+        port=arguments.port,
+        grpc_port=None if arguments.grpc_port < 0 else arguments.grpc_port,
+        workers=arguments.workers,
+        max_workers=arguments.max_workers or arguments.workers,
+        worker=worker,
+        in_process=arguments.in_process,
+        database=arguments.database,
+        require_keys=arguments.require_keys,
+        models=tuple(arguments.load.split(",")) if arguments.load else None,
+        allowed_origins=tuple(arguments.allow_origin),
+        allowed_hosts=tuple(arguments.allow_host),
+        server=arguments.server,
+        drain_timeout_s=arguments.drain_timeout,
+        otlp_endpoint=arguments.otlp,
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

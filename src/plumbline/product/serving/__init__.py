@@ -1,0 +1,1 @@
+"""Composition of a server: `plumb serve` and the worker processes behind it. Product layer (L6)."""

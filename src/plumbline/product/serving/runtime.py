@@ -1,0 +1,205 @@
+"""`open_runtime`: every part of a server, chosen and put together; started in order, stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from plumbline.contracts.clock import Clock, MonotonicClock
+from plumbline.contracts.records import encode_record
+from plumbline.product.capabilities import offered_operators
+from plumbline.product.serving.options import ServeOptions
+from plumbline.product.serving.prepare import prepare_apart
+from plumbline.product.serving.worker import make_scheduler, worker_command
+from plumbline.serving.decisions import LoggedDecisions
+from plumbline.serving.devices.discovery import HardwareDevices
+from plumbline.serving.devices.inventory import DeviceManager
+from plumbline.serving.events.bus import EventBus
+from plumbline.serving.health import EngineHealth
+from plumbline.serving.identity.authentication import ApiKeyAuthenticator
+from plumbline.serving.identity.key_ring import KeyRing
+from plumbline.serving.identity.key_store import SqlKeyStore
+from plumbline.serving.models.autoscaler import Autoscaler
+from plumbline.serving.models.directory import Directory
+from plumbline.serving.models.scaling import ScalingPolicy
+from plumbline.serving.models.service import RoutedInference
+from plumbline.serving.ports import WorkerPool
+from plumbline.serving.repository.folder import FolderRepository
+from plumbline.serving.repository.port import Repository
+from plumbline.serving.storage.database import open_database, sqlite_url
+from plumbline.serving.tasks.executor import TaskExecutor
+from plumbline.serving.tasks.options import TaskOptions
+from plumbline.serving.tasks.queue import TaskQueue
+from plumbline.serving.tasks.service import TaskManager
+from plumbline.serving.tasks.sql_store import SqlTaskStore
+from plumbline.serving.tasks.work import TaskWork
+from plumbline.serving.workers.pool import ProcessPool
+from plumbline.telemetry.decision_log import DecisionLog
+
+__all__ = ["Runtime", "open_runtime"]
+
+_KEPT_LOGS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The parts of a running server that its doors are made of."""
+
+    options: ServeOptions
+    clock: Clock
+    events: EventBus
+    pool: WorkerPool
+    directory: Directory
+    inference: RoutedInference
+    tasks: TaskManager
+    devices: DeviceManager
+    decisions: LoggedDecisions
+    health: EngineHealth
+    keys: KeyRing
+    authenticator: ApiKeyAuthenticator | None
+    logs: Path
+
+
+@asynccontextmanager
+async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
+    """Start workers, store and executor; leaving drains and stops them.
+
+    Models are not loaded yet: `load_models` does that while the doors are open and readiness is false.
+
+    Raises:
+        PlumblineError: whatever part cannot be had.
+    """
+    clock = MonotonicClock()
+    async with AsyncExitStack() as stack:
+        events = EventBus(clock)
+        folder = _server_folder(options.state)
+        pool = _pool(options, folder / "logs", events)
+        await pool.start()
+        stack.push_async_callback(pool.stop, drain=True, timeout_s=options.drain_timeout_s)
+        repository = open_repository(options)
+        directory = Directory(
+            repository,
+            pool,
+            prepare=partial(prepare_apart, allow_code=options.worker.allow_code),
+            copies=folder / "copies",
+            clock=clock,
+            announce=events.publish,
+        )
+        stack.push_async_callback(directory.close)
+        routes = DecisionLog(_made(folder / "logs" / "gateway"), "routes")
+        stack.callback(routes.close)
+        inference = RoutedInference(
+            directory, pool, clock, record=lambda record: routes.append(encode_record(record))
+        )
+        database = await open_database(options.database or sqlite_url(options.state / "store.sqlite"))
+        stack.push_async_callback(database.close)
+        key_store = SqlKeyStore(database)
+        authenticator = ApiKeyAuthenticator(key_store, clock) if _asks_for_keys(options) else None
+        devices = DeviceManager(HardwareDevices(offered_operators), events, clock)
+        await asyncio.to_thread(devices.refresh)
+        tasks = await _start_tasks(
+            SqlTaskStore(database), inference, directory, devices, events, clock, folder.name, stack
+        )
+        if options.max_workers > options.workers:
+            _start_scaling(options, pool, inference, events, clock, stack)
+        yield Runtime(
+            options=options, clock=clock, events=events, pool=pool, directory=directory,
+            inference=inference, tasks=tasks, devices=devices,
+            decisions=LoggedDecisions(folder / "logs"),
+            health=EngineHealth(pool, directory.unready),
+            keys=KeyRing(key_store, clock, authenticator.forget if authenticator else lambda: None),
+            authenticator=authenticator, logs=folder / "logs",
+        )  # fmt: skip
+
+
+def _asks_for_keys(options: ServeOptions) -> bool:
+    from plumbline.serving.gateway.binding import is_loopback
+
+    return options.require_keys or not is_loopback(options.host)
+
+
+def open_repository(options: ServeOptions) -> Repository:
+    """The repository that an operator named: a folder, or an address of HTTP."""
+    if options.repository.startswith(("http://", "https://")):
+        from plumbline.serving.repository.http_client import HttpRepository
+
+        return HttpRepository(options.repository, allow_code=options.worker.allow_code)
+    return FolderRepository(Path(options.repository))
+
+
+def _pool(options: ServeOptions, logs: Path, events: EventBus) -> WorkerPool:
+    if options.in_process:
+        from plumbline.product.sessions import open_session
+        from plumbline.serving.workers.in_process import InProcessPool
+
+        return InProcessPool(
+            partial(open_session, compile="refuse", allow_code=options.worker.allow_code),
+            partial(make_scheduler, options.worker),
+            log_folder=_made(logs),
+            on_event=events.publish,
+        )
+    return ProcessPool(
+        worker_command(options.worker),
+        count=options.workers,
+        log_folder=_made(logs),
+        on_event=events.publish,
+    )
+
+
+async def _start_tasks(
+    store: SqlTaskStore, inference: RoutedInference, directory: Directory, devices: DeviceManager,
+    events: EventBus, clock: Clock, owner: str, stack: AsyncExitStack,
+) -> TaskManager:  # fmt: skip
+    chosen = TaskOptions()
+    queue = TaskQueue(store, clock, owner)
+    work = TaskWork(inference, directory, devices.allocator, chosen, clock)
+    executor = TaskExecutor(store, queue, work, events, clock, chosen)
+    manager = TaskManager(
+        store, queue, directory, devices.allocator, events, clock, chosen, on_cancel=executor.cancel
+    )
+    await executor.start()
+    stack.push_async_callback(executor.stop, drain=True, timeout_s=10.0)
+    stack.callback(manager.close)
+    return manager
+
+
+def _start_scaling(
+    options: ServeOptions, pool: WorkerPool, inference: RoutedInference, events: EventBus, clock: Clock,
+    stack: AsyncExitStack,
+) -> None:  # fmt: skip
+    scaler = Autoscaler(
+        pool, ScalingPolicy(min_workers=options.workers, max_workers=options.max_workers), clock,
+        oldest_age_ns=inference.oldest_age_ns, announce=events.publish,
+    )  # fmt: skip
+    running = asyncio.create_task(scaler.run(), name="autoscaler")
+
+    async def end() -> None:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+def _server_folder(state: Path) -> Path:
+    """A folder of this run of the server; those of the last runs are kept for their logs."""
+    runs = _made(state / "runs")
+    for old in sorted(path for path in runs.iterdir() if not _is_running(path))[:-_KEPT_LOGS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return _made(runs / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}")
+
+
+def _is_running(run: Path) -> bool:
+    pid = run.name.rpartition("-")[2]
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

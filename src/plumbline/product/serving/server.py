@@ -1,0 +1,129 @@
+"""`run_server`: the doors over a runtime: REST, gRPC, native API, sockets, status page, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from plumbline.product.serving.canary_door import CanaryDoor
+from plumbline.product.serving.options import ServeOptions
+from plumbline.product.serving.runtime import Runtime, open_runtime
+from plumbline.serving.api.application import native_application
+from plumbline.serving.api.parts import NativeParts
+from plumbline.serving.gateway.application import build_application
+from plumbline.serving.gateway.parts import Gateway, GatewayOptions
+from plumbline.serving.gateway.server import Listening, ServerKind, serve
+from plumbline.serving.open_inference.openapi import openapi_document
+
+__all__ = ["merge_documents", "run_server"]
+
+_NAME = "plumbline"
+
+
+async def run_server(
+    options: ServeOptions,
+    *,
+    stop: asyncio.Event | None = None,
+    on_listening: Callable[[Listening, Runtime], None] = lambda listening, runtime: None,
+    on_ready: Callable[[Runtime], None] = lambda runtime: None,
+) -> int:
+    """Serve until SIGTERM, SIGINT or `stop`.
+
+    Models of the start are loaded while the doors are open; readiness is false until each passed a real
+    inference. One that cannot be loaded keeps the gateway not ready, with the reason.
+
+    Args:
+        options: of the operator.
+        stop: see `serve`.
+        on_listening: called when the doors are open.
+        on_ready: called when the models of the start were loaded, or found wanting.
+
+    Returns:
+        Requests that did not finish within the drain time.
+    """
+    async with open_runtime(options) as runtime:
+        loading: list[asyncio.Task[None]] = []
+
+        def opened(listening: Listening) -> None:
+            on_listening(listening, runtime)
+            loading.append(asyncio.create_task(_load_models(runtime, on_ready), name="models of the start"))
+
+        try:
+            return await serve(
+                build_application(_gateway(runtime)),
+                host=options.host,
+                port=options.port,
+                grpc_port=options.grpc_port,
+                kind=ServerKind(options.server),
+                drain_timeout_s=options.drain_timeout_s,
+                stop=stop,
+                on_listening=opened,
+            )
+        finally:
+            for task in loading:
+                task.cancel()
+            await asyncio.gather(*loading, return_exceptions=True)
+
+
+async def _load_models(runtime: Runtime, on_ready: Callable[[Runtime], None]) -> None:
+    await runtime.directory.start(runtime.options.models)
+    runtime.health.started()
+    on_ready(runtime)
+
+
+def _gateway(runtime: Runtime) -> Gateway:
+    options = runtime.options
+    release = installed_version("plumbline-runtime")
+    native = native_application(_native_parts(runtime, release))
+    return Gateway(
+        inference=runtime.inference,
+        models=runtime.directory,
+        health=runtime.health,
+        authenticator=runtime.authenticator,
+        native=native,
+        openapi=lambda: merge_documents(openapi_document(_NAME, release), native.openapi()),
+        options=GatewayOptions(
+            version=release,
+            allowed_origins=options.allowed_origins,
+            allowed_hosts=options.allowed_hosts,
+        ),
+        clock=runtime.clock,
+    )
+
+
+def _native_parts(runtime: Runtime, release: str) -> NativeParts:
+    return NativeParts(
+        authenticator=runtime.authenticator,
+        tasks=runtime.tasks,
+        devices=runtime.devices,
+        models=runtime.directory,
+        workers=runtime.pool,
+        decisions=runtime.decisions,
+        events=runtime.events,
+        keys=runtime.keys,
+        canary=CanaryDoor(runtime.directory),
+        version=release,
+        allowed_origins=runtime.options.allowed_origins,
+        clock=runtime.clock,
+    )
+
+
+def merge_documents(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """One OpenAPI document of two that share no path; a schema of both must be the same.
+
+    Raises:
+        ValueError: they contradict each other, which is our bug.
+    """
+    merged = {**first, "paths": {**first["paths"], **second["paths"]}}
+    kinds = {*first.get("components", {}), *second.get("components", {})}
+    merged["components"] = {}
+    for kind in sorted(kinds):
+        ours = first.get("components", {}).get(kind, {})
+        theirs = second.get("components", {}).get(kind, {})
+        for name in ours.keys() & theirs.keys():
+            if ours[name] != theirs[name]:
+                raise ValueError(f"two documents disagree about {kind}/{name}")
+        merged["components"][kind] = {**ours, **theirs}
+    return merged

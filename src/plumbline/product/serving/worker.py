@@ -1,0 +1,74 @@
+"""A worker process: `python -m plumbline.product.serving.worker OPTIONS CHANNEL`, started by its gateway."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from plumbline.contracts.clock import MonotonicClock
+from plumbline.engine.lanes import LanePool
+from plumbline.engine.scheduler import Scheduler
+from plumbline.product.serving.options import WorkerOptions
+from plumbline.scheduling.policies.registry import open_policy
+from plumbline.telemetry.decision_log import DecisionLog
+from plumbline.telemetry.sinks import NULL_SINK, JsonLinesSink
+
+__all__ = ["main", "make_scheduler", "worker_command"]
+
+
+def worker_command(options: WorkerOptions) -> list[str]:
+    """The command line of a worker, without its channel."""
+    return [sys.executable, "-m", "plumbline.product.serving.worker", msgspec.json.encode(options).decode()]
+
+
+def make_scheduler(
+    options: WorkerOptions, *, name: str, log_folder: Path | None, progress: Any = None
+) -> Scheduler:
+    """The engine of a worker, in its own process or inside the gateway's.
+
+    Args:
+        options: of the operator.
+        name: of the worker; its threads carry it.
+        log_folder: for the decision log `engine`; None keeps none.
+        progress: cell of the step counter.
+    """
+    journal = None
+    if log_folder is not None:
+        journal = DecisionLog(
+            log_folder, "engine", segment_bytes=options.log_segment_bytes, keep_segments=options.log_segments
+        )
+    sink = JsonLinesSink(log_folder / "trace.jsonl") if options.trace and log_folder else NULL_SINK
+    return Scheduler(
+        policy=open_policy(options.policy),
+        streams=LanePool(options.streams),
+        clock=MonotonicClock(),
+        capacity=options.capacity,
+        journal=journal,
+        budget_bytes=options.budget_bytes,
+        sink=sink,
+        progress=progress,
+        name=f"engine {name}",
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until told to stop; the exit code."""
+    from plumbline.product.sessions import open_session
+    from plumbline.serving.workers.channel import WorkerChannel
+    from plumbline.serving.workers.process import run_worker
+
+    options = msgspec.json.decode(arguments[0], type=WorkerOptions)
+    channel = WorkerChannel.from_arguments(arguments)
+    return run_worker(
+        channel,
+        partial(open_session, compile="refuse", allow_code=options.allow_code),
+        partial(make_scheduler, options),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

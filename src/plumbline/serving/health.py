@@ -1,0 +1,53 @@
+"""`EngineHealth`: ready means progress of a worker, and a real inference of every wanted version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from plumbline.contracts.models import VersionStatus
+from plumbline.serving.ports import WorkerPool, WorkerState
+
+__all__ = ["EngineHealth"]
+
+
+class EngineHealth:
+    """Implements `serving.ports.HealthService` (requirement L4-31).
+
+    A worker that is stalled, or dead and not yet replaced, makes the gateway not ready even beside healthy
+    ones: its calls wait. One that is starting beside a ready one (growth) does not.
+
+    Args:
+        pool: whose workers must make progress.
+        unready: versions that are wanted and do not serve.
+    """
+
+    def __init__(self, pool: WorkerPool, unready: Callable[[], Sequence[VersionStatus]]) -> None:
+        self._pool, self._unready = pool, unready
+        self._started = False
+
+    def started(self) -> None:
+        """The versions wanted at start were loaded, or found wanting."""
+        self._started = True
+
+    def is_live(self) -> bool:
+        """Whoever can ask this gets True: the loop turned."""
+        return True
+
+    def readiness(self) -> tuple[bool, Mapping[str, Any]]:
+        """Ready or not, with every reason by name."""
+        workers = self._pool.workers()
+        reasons = [
+            f"worker {worker.name} is {worker.state}"
+            for worker in workers
+            if worker.state in (WorkerState.STALLED, WorkerState.DEAD)
+        ]
+        if not any(worker.state is WorkerState.READY for worker in workers):
+            reasons.append("no worker is ready")
+        if not self._started:
+            reasons.append("the models of the start are being loaded")
+        reasons += [f"{status.ref} is {status.state}: {status.reason}" for status in self._unready()]
+        return not reasons, {
+            "reasons": reasons,
+            "workers": {worker.name: worker.state.value for worker in workers},
+        }
