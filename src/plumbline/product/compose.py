@@ -90,7 +90,6 @@ class LoadOptions:
     use_cache: bool = True
     progress: Callable[[str], None] = lambda stage: None
     default_batch: int = 0
-    """Bound of a leading symbol that `symbols` does not name; 0: it is refused."""
 
 
 def load(
@@ -108,6 +107,7 @@ def load(
     target: str | None = None,
     use_cache: bool = True,
     progress: Callable[[str], None] = lambda stage: None,
+    default_batch: int = 0,
 ) -> Model:
     """Load a model: compile it, or take the executable from the cache.
 
@@ -128,6 +128,7 @@ def load(
         target: instruction set to compile for; default: the widest of this machine.
         use_cache: whether to look into and fill the user's cache.
         progress: called with the name of each stage as it starts.
+        default_batch: bound of a leading symbol that `symbols` does not name; 0: it is refused.
 
     Returns:
         A `Model`; for a Hugging Face folder a `TextEncoder`, which also has `encode(texts)`.
@@ -139,7 +140,7 @@ def load(
         threads=threads, symbols=symbols or {}, shapes=shapes or {}, constants=constants or {},
         memory_budget=memory_budget, contexts=contexts, streams=streams, max_segment_ns=max_segment_ns,
         digest=digest, target=target,
-        use_cache=use_cache, progress=progress,
+        use_cache=use_cache, progress=progress, default_batch=default_batch,
     )  # fmt: skip
     _verify_counts(chosen)
     settings = read_settings()
