@@ -42,7 +42,8 @@ def decide_backlog(backlog: Backlog, subject: str) -> Verdict:
     except AnalysisTooLong as error:
         return Refused(
             subject=subject, victim=subject, kind=Reason.UNDECIDED, reason=error.message,
-            bound_ns=error.steps, limit_ns=error.steps, exact=False, permanent=False, retry_after_ns=LEAST_RETRY_NS,
+            bound_ns=error.steps, limit_ns=error.steps, exact=False, permanent=False,
+            retry_after_ns=LEAST_RETRY_NS,
         )  # fmt: skip
     return _refused(backlog, subject, job, finding)
 

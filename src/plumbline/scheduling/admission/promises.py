@@ -71,7 +71,7 @@ class StreamPromises:
       promised job waits;
     * no segment of unpromised work is longer than `best_effort_segment_ns`;
     * `started`, `segment_done`, `finished`, `release` and `consider` are told everything, in order, with the
-      times that the decisions saw; arrivals up to an instant are told before what starts at it.
+      times that the decisions saw; what arrives after a start counts from the next nanosecond.
 
     Args:
         policy: name of the scheduling policy, or the order itself.
@@ -191,6 +191,7 @@ class StreamPromises:
             raise self._unknown(task, "no such task")
         if job_id in self._pending:
             raise self._unknown(job_id, "a promised job of this id is alive")
+        now_ns = max(now_ns, self._soonest_ns(now_ns))
         earliest = self._earliest_ns[task]
         if now_ns < earliest:
             return self._too_early(found, job_id, earliest, now_ns)
@@ -291,12 +292,16 @@ class StreamPromises:
             now_ns=now_ns,
             pending=pending,
             tasks=tasks,
-            earliest_ns=dict(earliest_ns),
+            earliest_ns={name: max(at, self._soonest_ns(now_ns)) for name, at in earliest_ns.items()},
             holder=self._holder(pending, now_ns),
             stream=self.stream,
             best_effort_segment_ns=self.best_effort_segment_ns,
         )
         return decide_backlog(backlog, subject)
+
+    def _soonest_ns(self, now_ns: int) -> int:
+        """The earliest time that a new release can count from: later than the start of the running segment."""
+        return now_ns if self._running is None else max(now_ns, self._running.began_ns + 1)
 
     def _holder(self, pending: tuple[Pending, ...], now_ns: int) -> Holder | None:
         """Who keeps the stream at `now_ns`, and for how long at most."""
