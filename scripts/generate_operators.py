@@ -22,6 +22,7 @@ from plumbline.compiler.importers.onnx.registry import converted_operators
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import EXACT, OperationContract, Precision
 from plumbline.kernels.registry import FAMILIES, operations
+from plumbline.kernels.rows import no_row_rule
 
 Key = tuple[str, str]
 
@@ -51,8 +52,9 @@ OPERATIONS = """
 Element types are those of the first operand: *floats* are float16, bfloat16, float32 and float64;
 *integers* the eight signed and unsigned ones of 8 to 64 bits. *Precision* is the declared largest
 distance from the float64 reference `r`: the sum of the absolute part and of the relative part times
-`|r|`; *exact* means equal bits. *Rows* says whether an output row along the leading axis may depend on
-other rows: *apart* operations may be batched. The families `gemm`, `blocked` and `text` are the fast
+`|r|`; *exact* means equal bits. *Rows* says whether there is a rule for how the
+rows of a batch pass through; a model with an operation that has none is not batched
+([batching](../explanation/batching.md)). The families `gemm`, `blocked` and `text` are the fast
 forms that passes and importers choose for float32; everything else runs the general form of its family.
 """
 
@@ -153,7 +155,7 @@ def _families() -> list[tuple[str, list[OperationContract]]]:
 
 def _operation_row(contract: OperationContract) -> tuple[str, ...]:
     note = " (view)" if contract.is_view else ""
-    rows = "mixed" if contract.mixes_rows else "apart"
+    rows = "refused" if contract.rows is no_row_rule else "by rule"
     return f"`{contract.name}`{note}", element_types(contract.dtypes), _precision(contract.precision), rows
 
 
