@@ -5,8 +5,8 @@
                         worker lost: once -> another worker, alone; twice -> failed
 
 Rules. A call that finds no credit, no room or no ready worker is refused at once, typed and transient. What
-is accepted is never refused later for want of room: it waits. A call whose worker died is sent once more; such
-calls go to a worker one at a time (`suspects_at_once`), so that the one that kills takes no others with it.
+is accepted is never refused later for want of room: it waits. A call whose worker died is sent once more;
+such calls go to a worker one at a time (`suspects_at_once`), so the one that kills takes no others along.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class InProcessPool:
         open_session: makes a session of a version.
         make_scheduler: called at `start` as `make_scheduler(name="w0", log_folder=..., progress=cell)`.
         log_folder: a folder `w0-g1` below it is made for the decision log; None for none.
-        options: of them `calls_per_worker`, `max_call_bytes`, `retry_after_s` and the times of the watch hold.
+        options: of them `calls_per_worker`, `max_call_bytes`, `retry_after_s` and the watch's times hold.
         on_event: told of the worker's start, stall and stop.
         on_done: told of outcomes.
     """
@@ -143,7 +143,7 @@ class InProcessPool:
         async with self._versions.changes:
             self._versions.verify_new(spec.ref)
             try:
-                metadata = await self._chore(load_warm, engine, spec, self._open_session)
+                metadata: ModelMetadata = await self._chore(load_warm, engine, spec, self._open_session)
             except Exception as error:
                 raise as_plumbline(error, "load") from error
             self._versions.commit(spec, metadata)
@@ -250,6 +250,8 @@ class InProcessPool:
         if self._engine is not None:
             status = self._engine.status()
             running, budget_bytes = status.running, status.budget_bytes
+            if status.failed:
+                self._state = WorkerState.DEAD
         return (
             WorkerStatus(
                 name=_NAME,
