@@ -34,7 +34,7 @@ from plumbline.engine.promises import PromiseDesk, best_effort
 from plumbline.engine.requests import AcceptedRequest, LaunchWork, Onward, StageOutcome, execution_request
 from plumbline.engine.tracing import EngineTrace
 from plumbline.errors import ExecutionError, PlumblineError, Recoverability
-from plumbline.scheduling.admission.verdict import Refused
+from plumbline.scheduling.admission.verdict import Accepted, Refused
 from plumbline.scheduling.decisions import DecisionCore, Hold, Launch
 from plumbline.scheduling.policy import Key
 from plumbline.scheduling.request import ExecutionRequest
@@ -373,9 +373,14 @@ class OrchestrationLoop:
             return
         request.execution = desk.terms(request, verdict)
         if verdict is not None:
-            promised_ns = verdict.bound_ns - request.queued_ns
-            self._core.promise(request.execution, now_ns, promised_ns, {"exact": verdict.exact})
+            self._record_promise(request.execution, verdict, now_ns)
         self._enqueue(request)
+
+    def _record_promise(self, execution: ExecutionRequest, verdict: Accepted, now_ns: int) -> None:
+        """What is promised is the deadline: later promises may use what is left of it."""
+        due_ns = verdict.bound_ns if execution.deadline_ns is None else execution.deadline_ns
+        fields = {"exact": verdict.exact, "expected_end_ns": verdict.bound_ns}
+        self._core.promise(execution, now_ns, due_ns - execution.arrived_ns, fields)
 
     def _expire(self) -> None:
         expiry_ns = self._core.next_expiry_ns

@@ -27,12 +27,18 @@ from plumbline.engine.requests import AcceptedRequest, LaunchWork
 from plumbline.errors import PolicyError
 from plumbline.scheduling.admission.orders import GUARANTEED, Order, PolicyWithoutGuarantee, order_of
 from plumbline.scheduling.admission.promises import Breach, StreamPromises
-from plumbline.scheduling.admission.tasks import OneShot, PeriodicTask
+from plumbline.scheduling.admission.tasks import MAX_TIME_NS, OneShot, PeriodicTask
 from plumbline.scheduling.admission.verdict import Verdict
 from plumbline.scheduling.policy import Key
 from plumbline.scheduling.request import ExecutionRequest
 
 __all__ = ["PromiseDesk", "PromiseImpossible", "best_effort"]
+
+
+ONE_SHOT_PERIOD_NS = MAX_TIME_NS
+"""Period of a promised request that belongs to no task: behind all tasks, before all best effort, which has
+none. Read by the rate-monotonic order only.
+"""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -134,7 +140,7 @@ class PromiseDesk:
             return None
         job = OneShot(
             id=call.id, graph=stage.graph, segments_ns=segments_ns, arrived_ns=now_ns,
-            deadline_ns=deadline_ns, priority=call.priority, indivisible=True,
+            deadline_ns=deadline_ns, priority=call.priority, period_ns=ONE_SHOT_PERIOD_NS, indivisible=True,
         )  # fmt: skip
         return self._noted(call.id, stream, self._lanes[stream].consider(job, now_ns))
 
@@ -150,7 +156,7 @@ class PromiseDesk:
         if batch is not None:
             batch = replace(batch, max_delay_ns=0)
         if task is None:
-            return replace(execution, batch=batch)
+            return replace(execution, batch=batch, period_ns=ONE_SHOT_PERIOD_NS)
         due_ns = verdict.bound_ns
         return replace(
             execution, batch=batch, task=task[1].name, period_ns=task[1].period_ns, deadline_ns=due_ns

@@ -70,7 +70,7 @@ def test_what_is_no_text_is_refused_by_name_before_anything_runs(session):
         session.admit({"texts": np.zeros((1, 1))}, {}, "local")
     with pytest.raises(InputRefused, match=str(MAX_TEXTS)):
         session.admit({"texts": np.array([b"a"] * (MAX_TEXTS + 1), object)}, {}, "local")
-    with pytest.raises(TextRefused, match="text 1.*UTF-8"):
+    with pytest.raises(TextRefused, match=r"text 1.*UTF-8"):
         session.admit({"texts": np.array([b"a", b"\xff"], object)}, {}, "local")
     with pytest.raises(TextRefused, match="not bytes"):
         session.admit({"texts": np.array(["a"], object)}, {}, "local")

@@ -1,4 +1,4 @@
-"""Whatever is submitted, cancelled and stopped at once: one outcome for each accepted request (L4-14, L4-20)."""
+"""Whatever is submitted, cancelled and stopped at once: one outcome for each request (L4-14, L4-20)."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ def test_a_promise_is_recorded_and_kept(setting, ref):
     setting.submit("a", ref, deadline=200)
     assert isinstance(setting.told.wait()[0], InferenceResult)
     (promise,) = setting.of(Promise)
-    assert (promise.request, promise.bound_ns) == ("a", 50)
+    assert (promise.request, promise.bound_ns) == ("a", 200)
+    assert promise.fields == {"exact": True, "expected_end_ns": NOW_NS + 50}
     assert setting.of(Breach) == []
     assert setting.scheduler.status().breaches == 0
 
