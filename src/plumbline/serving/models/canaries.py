@@ -20,6 +20,7 @@ from plumbline.serving.models.rollout import (
 )
 from plumbline.serving.models.routing import decide_route
 from plumbline.serving.models.served import ServedModel, ServedVersion
+from plumbline.serving.repository.port import PublishedState
 from plumbline.serving.repository.refusals import VersionUnknown
 
 __all__ = ["Canaries"]
@@ -56,15 +57,18 @@ class Canaries:
     def end(self, model: str, *, promote: bool, reason: str = "an operator asked for it") -> None:
         """Give the canary of a model all requests that name no version, or none of them.
 
-        A pin of another version stays in force. A version that was rolled back stays ready for requests that
-        name it, until it is unloaded or made a canary again.
+        A version that was rolled back stays ready for requests that name it, until it is unloaded or made a
+        canary again. A promoted one goes before newer versions that are ready now.
 
         Raises:
-            CanaryRefused: none runs.
+            CanaryRefused: none runs, or it cannot be promoted because its base is pinned
+                (`Directory.promote` moves the pin).
         """
         known = self._find(model)
         if known.canary is None:
             raise CanaryRefused(model=model, version="", reason="none runs")
+        if promote:
+            self._verify_base_unpinned(known, known.canary.canary, known.canary.base)
         self._end(known, RolloutEvent.PROMOTE if promote else RolloutEvent.ROLL_BACK, reason)
 
     def rollout(self, model: str) -> Rollout | None:
@@ -81,8 +85,9 @@ class Canaries:
         if rollout is None or model.window is None or version.ref not in (rollout.canary, rollout.base):
             return
         verdict = model.window.see(outcome, of_canary=version.ref == rollout.canary)
-        if verdict is not None:
-            self._end(model, verdict.event, verdict.reason)
+        if verdict is None or (verdict.event is RolloutEvent.PROMOTE and _is_pinned(model, rollout.base)):
+            return
+        self._end(model, verdict.event, verdict.reason)
 
     def base_for(self, model: ServedModel, canary: ServedVersion, policy: RolloutPolicy) -> ServedVersion:
         """The version that a canary would be compared with.
@@ -100,6 +105,8 @@ class Canaries:
         if decision.chosen is None:
             reason = "no other version is ready to compare it with"
             raise CanaryRefused(model=ref.model, version=ref.version, reason=reason)
+        if policy.promote_after:
+            self._verify_base_unpinned(model, ref, decision.chosen)
         return model.versions[decision.chosen.version]
 
     def begin(
@@ -135,5 +142,23 @@ class Canaries:
         model.window = None
         if model.rollout.state is RolloutState.ROLLED_BACK:
             model.held.add(running.canary.version)
+        else:
+            model.held.update(_newer_ready(model, running.canary))
         model.settle()
         self._announce(f"canary.{model.rollout.state.value}", str(running.canary), reason=reason)
+
+    def _verify_base_unpinned(self, model: ServedModel, canary: VersionRef, base: VersionRef) -> None:
+        if _is_pinned(model, base):
+            reason = f"its base {base} is pinned, so a promotion would change nothing"
+            raise CanaryRefused(model=canary.model, version=canary.version, reason=reason)
+
+
+def _is_pinned(model: ServedModel, ref: VersionRef) -> bool:
+    version = model.versions.get(ref.version)
+    return version is not None and version.published.state is PublishedState.PINNED
+
+
+def _newer_ready(model: ServedModel, ref: VersionRef) -> list[str]:
+    """Ready versions that would go before this one."""
+    names = list(model.versions)
+    return [name for name in names[: names.index(ref.version)] if model.versions[name].is_ready]

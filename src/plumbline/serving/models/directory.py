@@ -167,6 +167,18 @@ class Directory:
         """Take the pin away."""
         await self._publish_state(VersionRef(model=model, version=version), self._repository.unpin)
 
+    async def promote(self, model: str) -> None:
+        """Give the canary of a model all requests that name no version; a pin of its base moves to it.
+
+        Raises:
+            CanaryRefused: none runs.
+        """
+        canary = self.model(model).canary
+        base = canary and self.model(model).versions.get(canary.base.version)
+        if canary is not None and base and base.published.state is PublishedState.PINNED:
+            await self.pin(model, canary.canary.version)
+        self.canaries.end(model, promote=True)
+
     async def retire(self, model: str, version: str) -> None:
         """End a version for good: it takes no more requests, finishes what it accepted, and is unloaded.
 

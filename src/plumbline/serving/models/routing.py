@@ -33,7 +33,7 @@ class CandidateRole(StrEnum):
     CANARY = "canary"
     """A stated share of them."""
     HELD = "held"
-    """None: it was rolled back."""
+    """None: it was rolled back, or another was promoted before it."""
 
 
 class RouteReason(StrEnum):
@@ -168,7 +168,7 @@ def _rejection(candidate: VersionCandidate, preferred: VersionCandidate | None, 
     if reason is RouteReason.ASKED:
         return "the request names another version"
     if candidate.role is CandidateRole.HELD:
-        return "it was rolled back"
+        return "it was put aside after a canary"
     if candidate.role is CandidateRole.CANARY:
         return f"the request is outside of its share of {candidate.share:g}"
     if reason is RouteReason.CANARY:

@@ -109,7 +109,7 @@ def decide_scale(
         return _change(wanted, f"{load.workers} is outside of the bounds", now_ns)
     if (reason := _grow(policy, load)) and load.workers < policy.max_workers:
         if _waits(memory.changed_ns, policy.up_cooldown_ns, now_ns):
-            return ScalingDecision(workers=load.workers, reason="it grew just now", memory=memory)
+            return ScalingDecision(workers=load.workers, reason="the number changed just now", memory=memory)
         needed = -int(-load.accepted // policy.high_per_worker)
         wanted = min(max(load.workers + 1, needed), policy.max_workers)
         return _change(wanted, reason, now_ns)

@@ -13,7 +13,7 @@ from plumbline.contracts.models import ModelMetadata, VersionState, VersionStatu
 from plumbline.contracts.versions import VersionSpec
 from plumbline.serving.models.lifecycle import VersionLife
 from plumbline.serving.models.rollout import OutcomeWindow, Rollout, RolloutState
-from plumbline.serving.models.routing import CandidateRole, VersionCandidate
+from plumbline.serving.models.routing import CandidateRole, RouteDecision, VersionCandidate, decide_route
 from plumbline.serving.models.statistics import VersionCounters
 from plumbline.serving.repository.port import PublishedState, PublishedVersion, newest_first
 
@@ -71,9 +71,10 @@ class ServedModel:
         versions: newest first.
         rollout: the canary that runs, or that ended last.
         window: its answers, while it runs.
-        held: versions that were rolled back.
+        held: versions that were rolled back, or before which an older one was promoted.
         sole: the one version, while it is ready and the only one known; such calls need no decision.
         candidates: as routing sees them; made again after every change.
+        usual: the decision for a request that names no version, while there is no canary.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ServedModel:
     held: set[str] = field(default_factory=set)
     sole: ServedVersion | None = None
     candidates: tuple[VersionCandidate, ...] = ()
+    usual: RouteDecision = field(default_factory=lambda: decide_route((), None, 1.0))
 
     @property
     def canary(self) -> Rollout | None:
@@ -95,6 +97,7 @@ class ServedModel:
         order = newest_first([version.published for version in self.versions.values()])
         self.versions = {published.ref.version: self.versions[published.ref.version] for published in order}
         self.candidates = tuple(self._candidate(version) for version in self.versions.values())
+        self.usual = decide_route(self.candidates, None, 1.0)
         only = next(iter(self.versions.values())) if len(self.versions) == 1 else None
         self.sole = only if only is not None and only.is_ready and not self.held else None
 

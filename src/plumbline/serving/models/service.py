@@ -99,11 +99,9 @@ class RoutedInference:
     ) -> tuple[ServedVersion, str | None]:
         version = model.sole
         decision: RouteDecision | None = None
-        draw = 0.0
+        draw = 1.0
         if version is None or (call.version is not None and call.version != version.ref.version):
-            canary = model.canary
-            draw = request_draw(call.id, str(canary.canary)) if canary is not None else 1.0
-            decision = decide_route(model.candidates, call.version, draw)
+            decision, draw = _decide(model, call)
             if decision.chosen is None:
                 self._record(_routing(call, now_ns, decision, "", (), {"draw": draw}))
                 raise self._directory.refusal_of(model, decision, call.version)
@@ -140,6 +138,16 @@ class RoutedInference:
 
     def _observe(self, model: ServedModel, version: ServedVersion, *, failed: bool, latency_ns: int) -> None:
         self._directory.canaries.observe(model, version, Outcome(failed=failed, latency_ns=latency_ns))
+
+
+def _decide(model: ServedModel, call: InferenceCall) -> tuple[RouteDecision, float]:
+    """The decision and the draw behind it; without a canary nothing is drawn, and the draw counts as 1."""
+    canary = model.canary
+    if canary is None:
+        usual = model.usual if call.version is None else decide_route(model.candidates, call.version, 1.0)
+        return usual, 1.0
+    draw = request_draw(call.id, str(canary.canary))
+    return decide_route(model.candidates, call.version, draw), draw
 
 
 def _routing(

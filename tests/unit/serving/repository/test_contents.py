@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from plumbline.contracts.inference import VersionRef
 from plumbline.contracts.models import VersionKind
 from plumbline.contracts.versions import VersionSettings
 from plumbline.serving.repository.contents import decide_kind
+from plumbline.serving.repository.folder import FolderRepository
 from plumbline.serving.repository.memory import MemoryRepository
 from plumbline.serving.repository.refusals import (
     EntryAmbiguous,
@@ -61,7 +63,7 @@ def test_several_choices_are_refused_by_name(paths: list[str], named: list[str])
 @pytest.mark.parametrize("paths", [["README.md"], ["deep/model.onnx"], ["config.json", "tokenizer.json"], []])
 def test_nothing_to_serve_is_refused_with_what_would_do(paths: list[str]) -> None:
     """L3-05."""
-    with pytest.raises(EntryAmbiguous, match="pipeline.toml"):
+    with pytest.raises(EntryAmbiguous, match=r"pipeline\.toml"):
         decide_kind(paths, None, subject="m@1")
 
 
@@ -79,7 +81,7 @@ def test_an_entry_that_is_not_there_is_refused_with_the_choices(entry: str) -> N
         decide_kind(["model.onnx", "serve.py"], entry, subject="m@1")
 
 
-def spec_of(tmp_path: Path, files: dict[str, bytes], *, allow_code: bool = True):  # type: ignore[no-untyped-def]
+def spec_of(tmp_path: Path, files: dict[str, bytes], *, allow_code: bool = True) -> Any:
     repository = MemoryRepository(allow_code=allow_code)
     repository.publish(ref("m"), files, revision="r7")
     return fetch_spec(repository, ref("m"), tmp_path / "copies")
@@ -153,9 +155,7 @@ def test_a_settings_file_that_is_none_is_refused(tmp_path: Path, toml: bytes) ->
         spec_of(tmp_path, {"model.onnx": b"1", "version.toml": toml})
 
 
-def publish_folder(tmp_path: Path, calibration: bytes):  # type: ignore[no-untyped-def]
-    from plumbline.serving.repository.folder import FolderRepository
-
+def publish_folder(tmp_path: Path, calibration: bytes) -> Any:
     place = tmp_path / "models" / "m" / "1"
     place.mkdir(parents=True)
     (place / "model.onnx").write_bytes(b"1")
@@ -177,7 +177,7 @@ def test_an_unusable_calibration_is_refused(tmp_path: Path, text: bytes) -> None
         fetch_spec(repository, ref("m"), tmp_path / "copies")
 
 
-def pipelines(tmp_path: Path, tomls: dict[str, str]):  # type: ignore[no-untyped-def]
+def pipelines(tmp_path: Path, tomls: dict[str, str]) -> Any:
     repository = MemoryRepository()
     for version in ("1", "2"):
         repository.publish(ref("leaf", version), {"model.onnx": version.encode()}, revision="r")

@@ -106,9 +106,12 @@ def stay_silent(connection: socket.socket) -> None:
 def test_a_server_that_is_slow_cut_or_speaks_nonsense_gives_a_typed_error(
     answer: Callable[[socket.socket], None] | bytes, refusal: type[PlumblineError] | None
 ) -> None:
-    with answering(answer) as address, HttpRepository(address, timeouts=QUICK) as repository:
-        with pytest.raises(refusal or RepositoryAnswerRefused):
-            repository.versions()
+    with (
+        answering(answer) as address,
+        HttpRepository(address, timeouts=QUICK) as repository,
+        pytest.raises(refusal or RepositoryAnswerRefused),
+    ):
+        repository.versions()
 
 
 def test_nobody_there_gives_a_typed_error_that_says_when_to_try_again() -> None:
@@ -137,9 +140,12 @@ def test_a_file_that_is_not_what_the_index_says_leaves_nothing(
 ) -> None:
     """L3-04."""
     index = ok(encode_index(listed({"model.onnx": b"abc"})))
-    with answering(index, content) as address, HttpRepository(address, timeouts=QUICK) as repository:
-        with pytest.raises(refusal):
-            repository.fetch(ONE, tmp_path / "copy")
+    with (
+        answering(index, content) as address,
+        HttpRepository(address, timeouts=QUICK) as repository,
+        pytest.raises(refusal),
+    ):
+        repository.fetch(ONE, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
@@ -158,18 +164,24 @@ def test_an_index_that_lies_is_refused_before_any_file_is_asked_for(
 ) -> None:
     index = encode_index(listed({"model.onnx": b"abc"}))
     assert before in index
-    with answering(ok(index.replace(before, after))) as address:
-        with HttpRepository(address, timeouts=QUICK) as repository, pytest.raises(refusal):
-            repository.fetch(ONE, tmp_path / "copy")
+    with (
+        answering(ok(index.replace(before, after))) as address,
+        HttpRepository(address, timeouts=QUICK) as repository,
+        pytest.raises(refusal),
+    ):
+        repository.fetch(ONE, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
 def test_limits_are_held_before_any_file_is_asked_for(tmp_path: Path) -> None:
     index = ok(encode_index(listed({"model.onnx": b"abc"})))
     limits = RepositoryLimits(max_version_bytes=2)
-    with answering(index) as address, HttpRepository(address, timeouts=QUICK, limits=limits) as repository:
-        with pytest.raises(RepositoryLimitExceeded):
-            repository.fetch(ONE, tmp_path / "copy")
+    with (
+        answering(index) as address,
+        HttpRepository(address, timeouts=QUICK, limits=limits) as repository,
+        pytest.raises(RepositoryLimitExceeded),
+    ):
+        repository.fetch(ONE, tmp_path / "copy")
 
 
 def test_python_code_comes_only_where_it_is_trusted(tmp_path: Path) -> None:
@@ -177,12 +189,17 @@ def test_python_code_comes_only_where_it_is_trusted(tmp_path: Path) -> None:
     index, first, second = (
         ok(body) for body in (encode_index(listed(files)), files["model.py"], files["version.toml"])
     )
-    with answering(index) as address, HttpRepository(address, timeouts=QUICK) as repository:
-        with pytest.raises(CodeRefused):
-            repository.fetch(ONE, tmp_path / "no")
-    with answering(index, first, second) as address:
-        with HttpRepository(address, timeouts=QUICK, allow_code=True) as repository:
-            assert repository.fetch(ONE, tmp_path / "yes").ref == ONE
+    with (
+        answering(index) as address,
+        HttpRepository(address, timeouts=QUICK) as repository,
+        pytest.raises(CodeRefused),
+    ):
+        repository.fetch(ONE, tmp_path / "no")
+    with (
+        answering(index, first, second) as address,
+        HttpRepository(address, timeouts=QUICK, allow_code=True) as repository,
+    ):
+        assert repository.fetch(ONE, tmp_path / "yes").ref == ONE
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,433 @@
+"""The life of versions at a server (L3-03..L3-05, L3-18, L3-21, L4-64)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plumbline.contracts.inference import InferenceCall, InferenceResult, InferenceTiming, VersionRef
+from plumbline.contracts.models import VersionState
+from plumbline.contracts.requests import RequestId
+from plumbline.errors import ArtifactError, PlumblineError
+from plumbline.serving.models.index import repository_index
+from plumbline.serving.models.refusals import (
+    CanaryRefused,
+    RevisionMismatch,
+    VersionBusy,
+    VersionLoading,
+    VersionNotReady,
+)
+from plumbline.serving.models.rollout import RolloutPolicy, RolloutState
+from plumbline.serving.models.statistics import VersionCounters
+from plumbline.serving.repository.refusals import (
+    EntryAmbiguous,
+    ModelUnknown,
+    SettingsRefused,
+    VersionPinned,
+    VersionRetired,
+    VersionUnknown,
+)
+from plumbline.testing.fake_pool import FakePool, FakePoolBudgetExceeded, FakeRunFailed
+
+READY, FAILED, UNLOADED, FOUND = (
+    VersionState.READY,
+    VersionState.FAILED,
+    VersionState.UNLOADED,
+    VersionState.FOUND,
+)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await work
+
+    asyncio.run(bounded())
+
+
+def test_a_version_is_ready_only_after_prepare_load_and_warm_up(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1")
+        await bench.directory.load("m")
+        assert bench.kinds() == [f"model.{s} m@1" for s in ("preparing", "loading", "warming", "ready")]
+        assert bench.prepared == [VersionRef(model="m", version="1")]
+        assert bench.directory.is_ready("m")
+        assert bench.directory.metadata("m").ref.version == "1"
+        (status,) = bench.directory.statuses()
+        assert (status.settings["revision"], status.share) == ("r1", 1.0)
+
+    run(work())
+
+
+def test_a_load_without_a_version_takes_the_newest_that_is_not_retired(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "9", "10", "11")
+        bench.repository.retire(VersionRef(model="m", version="11"))
+        await bench.directory.load("m")
+        assert bench.state("m", "10") is READY
+        assert bench.state("m", "9") is FOUND
+
+    run(work())
+
+
+def test_versions_serve_side_by_side_and_a_request_pins_one(bench: Any) -> None:
+    """L3-21."""
+
+    async def work() -> None:
+        bench.publish("m", "1", "2")
+        await bench.directory.load("m", "1")
+        assert await bench.ask() == "1"
+        await bench.directory.load("m", "2")
+        assert [await bench.ask(version=v) for v in (None, "1", "2")] == ["2", "1", "2"]
+        await bench.directory.unload("m", "2")
+        assert await bench.ask() == "1"
+
+    run(work())
+
+
+def test_an_operators_pin_beats_the_newest(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1", "2")
+        await bench.directory.load("m", "1")
+        await bench.directory.load("m", "2")
+        await bench.directory.pin("m", "1")
+        assert await bench.ask() == "1"
+        assert {s.ref.version: s.share for s in bench.directory.statuses()} == {"1": 1.0, "2": 0.0}
+        await bench.directory.unpin("m", "1")
+        assert await bench.ask() == "2"
+
+    run(work())
+
+
+def test_a_failed_load_keeps_the_other_version_serving_and_says_why(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1", "2")
+        await bench.directory.load("m", "1")
+        bench.pool.load_error = FakeRunFailed(version="m@2", reason="no kernel for Foo")
+        with pytest.raises(FakeRunFailed):
+            await bench.directory.load("m", "2")
+        assert await bench.ask() == "1"
+        rows = {row["version"]: row for row in repository_index(bench.directory.statuses())}
+        assert (rows["1"]["state"], rows["2"]["state"]) == ("READY", "UNAVAILABLE")
+        assert "no kernel for Foo" in rows["2"]["reason"]
+        bench.pool.load_error = None
+        await bench.directory.load("m", "2")
+        assert await bench.ask() == "2"
+
+    run(work())
+
+
+def test_a_version_that_does_not_fit_keeps_the_numbers_in_its_status(make_bench: Any) -> None:
+    async def work() -> None:
+        bench = make_bench(pool=FakePool(budget_bytes=150))
+        bench.publish("m", "1", "2")
+        await bench.directory.load("m", "1")
+        with pytest.raises(FakePoolBudgetExceeded):
+            await bench.directory.load("m", "2")
+        (status,) = [s for s in bench.directory.statuses() if s.ref.version == "2"]
+        assert status.reason == "m@2 needs 100 bytes; 100 of 150 are taken"
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({"model.onnx": b"1", "a.graph": b"2"}, EntryAmbiguous),
+        ({"README.md": b"1"}, EntryAmbiguous),
+        ({"model.onnx": b"1", "version.toml": b"speed = 9"}, SettingsRefused),
+    ],
+)
+def test_a_version_that_is_ambiguous_or_set_wrongly_never_reaches_a_worker(
+    bench: Any,
+    files: dict[str, bytes],
+    error: type[PlumblineError],
+) -> None:
+    """L3-05."""
+
+    async def work() -> None:
+        bench.publish("m", "1", files=files)
+        with pytest.raises(error):
+            await bench.directory.load("m")
+        assert bench.state("m", "1") is FAILED
+        assert (bench.pool.history, bench.prepared) == ([], [])
+        assert list(bench.copies.iterdir()) == []
+
+    run(work())
+
+
+def test_a_flipped_byte_is_an_artifact_error_before_anything_is_prepared(bench: Any) -> None:
+    """L3-04."""
+
+    async def work() -> None:
+        bench.publish("m", "1")
+        bench.repository._content[VersionRef(model="m", version="1")]["model.onnx"] = b"m0"
+        with pytest.raises(ArtifactError):
+            await bench.directory.load("m")
+        assert (bench.pool.history, bench.prepared) == ([], [])
+
+    run(work())
+
+
+def test_a_load_may_insist_on_revision_and_digest(bench: Any) -> None:
+    """L3-03: an unknown revision is refused."""
+
+    async def work() -> None:
+        bench.publish("m", "1")
+        with pytest.raises(RevisionMismatch, match="r1, asked for was r9"):
+            await bench.directory.load("m", settings={"revision": "r9"})
+        with pytest.raises(RevisionMismatch, match="digest"):
+            await bench.directory.load("m", settings={"digest": "0" * 64})
+        assert bench.state("m", "1") is FOUND
+        digest = bench.repository.versions()[0].digest
+        await bench.directory.load("m", settings={"revision": "r1", "digest": digest})
+
+    run(work())
+
+
+def test_settings_of_a_load_replace_those_of_the_version(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1", files={"model.onnx": b"1", "version.toml": b"instances = 2\nthreads = 2"})
+        await bench.directory.load("m", settings={"instances": 4})
+        (status,) = bench.directory.statuses()
+        assert (status.settings["instances"], status.settings["threads"]) == (4, 2)
+        await bench.directory.load("m", "1")
+        with pytest.raises(VersionBusy):
+            await bench.directory.load("m", "1", {"instances": 5})
+        with pytest.raises(SettingsRefused, match=r"known: .*canary_share"):
+            await bench.directory.load("m", "1", {"speed": 5})
+
+    run(work())
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, 2, True, "half"])
+def test_a_canary_share_that_cannot_be_is_refused(bench: Any, share: object) -> None:
+    async def work() -> None:
+        bench.publish("m", "1")
+        with pytest.raises(SettingsRefused, match="canary_share"):
+            await bench.directory.load("m", settings={"canary_share": share})
+
+    run(work())
+
+
+def test_unknown_not_ready_loading_and_retired_are_told_apart(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1", "2")
+        await bench.directory.refresh()
+        for model, version, error, status in (
+            ("nobody", None, ModelUnknown, 404),
+            ("m", "9", VersionUnknown, 404),
+            ("m", "1", VersionNotReady, 409),
+            ("m", None, VersionNotReady, 409),
+        ):
+            assert not bench.directory.is_ready(model, version)
+            for ask in (bench.ask(model, version), _metadata(bench, model, version)):
+                with pytest.raises(error) as refused:
+                    await ask
+                assert refused.value.http_status == status
+        bench.pool.load_gate = asyncio.Event()
+        load = asyncio.create_task(bench.directory.load("m", "1"))
+        while bench.state("m", "1") is not VersionState.LOADING:
+            await asyncio.sleep(0.001)
+        for version in ("1", None):
+            with pytest.raises(VersionLoading) as loading:
+                await bench.ask("m", version)
+            assert (loading.value.http_status, loading.value.retry_after_s > 0) == (503, True)
+        bench.pool.load_gate.set()
+        await load
+        await bench.directory.retire("m", "2")
+        with pytest.raises(VersionRetired) as retired:
+            await bench.ask("m", "2")
+        assert retired.value.http_status == 409
+
+    run(work())
+
+
+async def _metadata(bench: Any, model: str, version: str | None) -> None:
+    bench.directory.metadata(model, version)
+
+
+def test_a_retired_version_finishes_its_work_and_is_gone(bench: Any) -> None:
+    """L4-64: retire."""
+
+    async def work() -> None:
+        bench.publish("m", "1", "2")
+        await bench.directory.load("m", "1")
+        await bench.directory.load("m", "2")
+        gate = asyncio.Event()
+
+        async def slow(ref: VersionRef, call: Any) -> None:
+            await gate.wait()
+
+        bench.pool.serve = slow
+        running = asyncio.create_task(bench.ask(version="2"))
+        await asyncio.sleep(0)
+        retiring = asyncio.create_task(bench.directory.retire("m", "2"))
+        while bench.state("m", "2") is not VersionState.UNLOADING:
+            await asyncio.sleep(0.001)
+        gate.set()
+        assert await running == "2"
+        await retiring
+        assert bench.state("m", "2") is VersionState.RETIRED
+        assert await bench.ask() == "1"
+        with pytest.raises(VersionRetired):
+            await bench.directory.load("m", "2")
+        await bench.directory.pin("m", "1")
+        with pytest.raises(VersionPinned):
+            await bench.directory.retire("m", "1")
+
+    run(work())
+
+
+def test_loads_and_unloads_of_one_version_wait_for_each_other(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1")
+        await asyncio.gather(*(bench.directory.load("m", "1") for _ in range(5)))
+        assert bench.pool.history == ["load m@1"]
+        await asyncio.gather(bench.directory.unload("m"), bench.directory.load("m", "1"))
+        await asyncio.gather(*(bench.directory.unload("m", "1") for _ in range(3)))
+        assert bench.pool.history[-1] == "unload m@1"
+        assert bench.state("m", "1") is UNLOADED
+        loads = [entry.split()[0] for entry in bench.pool.history]
+        assert all(a != b for a, b in itertools.pairwise(loads))
+        assert list(bench.copies.iterdir()) == []
+
+    run(work())
+
+
+def test_a_load_goes_on_when_its_caller_leaves(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1")
+        bench.pool.load_gate = asyncio.Event()
+        load = asyncio.create_task(bench.directory.load("m", "1"))
+        while not bench.prepared:
+            await asyncio.sleep(0.001)
+        load.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await load
+        bench.pool.load_gate.set()
+        await bench.directory.close()
+        assert bench.state("m", "1") is READY
+        assert not bench.copies.exists()
+
+    run(work())
+
+
+def test_a_preparation_that_fails_is_kept_as_reason_and_leaves_no_copy(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1")
+        bench.prepare_error = FakeRunFailed(version="m@1", reason="does not compile")
+        await bench.directory.start()
+        (unready,) = bench.directory.unready()
+        assert "does not compile" in unready.reason
+        assert list(bench.copies.iterdir()) == []
+        bench.prepare_error = None
+        await bench.directory.load("m")
+        assert list(bench.directory.unready()) == []
+
+    run(work())
+
+
+def test_start_loads_the_newest_and_the_pinned_of_the_named_models(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("a", "1", "2", "3")
+        bench.publish("b", "1")
+        bench.repository.pin(VersionRef(model="a", version="1"))
+        await bench.directory.start(["a"])
+        ready = [s.ref.version for s in bench.directory.statuses() if s.state is READY]
+        assert ready == ["3", "1"]
+        with pytest.raises(ModelUnknown):
+            await bench.directory.start(["nobody"])
+
+    run(work())
+
+
+def test_what_vanishes_from_the_repository_is_forgotten_unless_it_serves(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1", "2")
+        await bench.directory.load("m", "2")
+        bench.repository._shelf.clear()
+        await bench.directory.refresh()
+        assert [s.ref.version for s in bench.directory.statuses()] == ["2"]
+        assert await bench.ask() == "2"
+
+    run(work())
+
+
+def test_statistics_count_as_tritons_do(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1")
+        await bench.directory.load("m")
+        for rows in (1, 3):
+            await bench.service.infer(bench.call(inputs={"x": np.zeros((rows, 1), np.float32)}))
+
+        async def fail(ref: VersionRef, call: Any) -> None:
+            raise FakeRunFailed(version=str(ref), reason="wanted")
+
+        bench.pool.serve = fail
+        with pytest.raises(FakeRunFailed):
+            await bench.ask()
+        (found,) = bench.directory.statistics("m", "1")
+        assert (found.inferences, found.executions, found.successes, found.failures) == (4, 2, 2, 1)
+        assert found.batches[1][0] == 2
+        assert list(bench.directory.statistics("m")) == [found]
+        with pytest.raises(ModelUnknown):
+            bench.directory.statistics("nobody")
+
+    run(work())
+
+
+def test_a_shared_launch_counts_once() -> None:
+    ref = VersionRef(model="m", version="1")
+    counters = VersionCounters(ref, batched=False)
+    timing = InferenceTiming(queued_ns=5, launched_ns=10, finished_ns=30, batched=3)
+    for n in range(6):
+        call = InferenceCall(id=RequestId(str(n)), model="m")
+        result = InferenceResult(id=call.id, served_by=ref, outputs={}, timing=timing)
+        counters.succeed(call, result, started_ns=0, now_ns=40, wall_ns=7)
+    found = counters.snapshot()
+    assert (found.executions, found.inferences, found.batches) == (2, 6, {3: (2, 40)})
+    assert (found.queue_ns, found.compute_ns, found.success_ns) == (30, 120, 240)
+    assert found.last_inference_wall_ns == 7
+
+
+def test_a_canary_needs_a_base_and_keeps_it(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1", "2", "3")
+        with pytest.raises(CanaryRefused, match="no other version"):
+            await bench.directory.load("m", "2", {"canary_share": 0.5})
+        await bench.directory.load("m", "1")
+        await bench.directory.load("m", "2", {"canary_share": 0.5})
+        with pytest.raises(CanaryRefused, match="one already"):
+            await bench.directory.load("m", "3", {"canary_share": 0.5})
+        for leave in (bench.directory.unload, bench.directory.retire):
+            with pytest.raises(VersionBusy, match="compared"):
+                await leave("m", "1")
+        shares = {s.ref.version: s.share for s in bench.directory.statuses()}
+        assert shares == {"1": 0.5, "2": 0.5, "3": 0.0}
+        await bench.directory.unload("m", "2")
+        rollout = bench.directory.canaries.rollout("m")
+        assert (rollout.state, rollout.reason) == (RolloutState.ROLLED_BACK, "it is unloaded")
+        with pytest.raises(CanaryRefused, match="none runs"):
+            bench.directory.canaries.end("m", promote=True)
+        with pytest.raises(CanaryRefused, match="it is unloaded"):
+            bench.directory.canaries.start("m", "2", RolloutPolicy())
+
+    run(work())
+
+
+def test_an_operator_promotes_a_canary(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1", "2")
+        await bench.directory.load("m", "1")
+        await bench.directory.load("m", "2", {"canary_share": 0.01})
+        bench.directory.canaries.end("m", promote=True)
+        assert {await bench.ask() for _ in range(20)} == {"2"}
+        await bench.directory.unload("m", "1")
+
+    run(work())
