@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from plumbline.contracts.identity import Principal, Role
@@ -27,6 +28,10 @@ __all__ = [
     "FakeHealth",
     "FakeInference",
     "FakeModels",
+    "RunningGateway",
+    "Told",
+    "ask",
+    "ask_soon",
     "echo_metadata",
     "fake_gateway",
     "running_gateway",
@@ -270,6 +275,71 @@ class FakeAuthenticator:
         self.spent += 1
         if self.spent > self.rate:
             raise FakeRateExceeded(limit=self.rate, retry_after_s=2.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What an application answered in process."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return msgspec.json.decode(self.body)
+
+
+def ask(
+    application: GatewayApplication,
+    method: str,
+    path: str,
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    body: bytes | Sequence[bytes] = b"",
+) -> Told:
+    """Ask an application without a server, in an event loop of its own.
+
+    Args:
+        application: to ask.
+        method: such as `GET`.
+        path: without query.
+        headers: sent as they are; `host` is added.
+        body: or its chunks.
+    """
+    return asyncio.run(ask_soon(application, method, path, headers=headers, body=body))
+
+
+async def ask_soon(
+    application: GatewayApplication,
+    method: str,
+    path: str,
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    body: bytes | Sequence[bytes] = b"",
+) -> Told:
+    """`ask` inside a running event loop."""
+    chunks = [body] if isinstance(body, bytes) else list(body)
+    given = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    if not any(name == b"host" for name, _ in given):
+        given.append((b"host", b"127.0.0.1:8000"))
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": given}
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if chunks:
+            chunk = chunks.pop(0)
+            return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await application(scope, receive, send)
+    start = sent[0]
+    answered = {name.decode("latin-1"): value.decode("latin-1") for name, value in start["headers"]}
+    content = b"".join(message.get("body", b"") for message in sent[1:])
+    return Told(status=start["status"], headers=answered, body=content)
 
 
 def fake_gateway(**parts: Any) -> Gateway:

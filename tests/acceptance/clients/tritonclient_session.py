@@ -1,4 +1,4 @@
-"""What an unmodified tritonclient sees. Run by its own Python: HOST PORT GRPC_PORT; prints one JSON object."""
+"""What an unmodified tritonclient sees. Its own Python runs this: HOST PORT GRPC_PORT; prints JSON."""
 
 import json
 import sys
@@ -131,4 +131,4 @@ def grpc():
     return found
 
 
-print(json.dumps({"rest": rest(), "grpc": grpc()}))
+sys.stdout.write(json.dumps({"rest": rest(), "grpc": grpc()}))

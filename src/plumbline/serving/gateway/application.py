@@ -66,7 +66,13 @@ def build_application(parts: Gateway) -> GatewayApplication:
 
 
 class GatewayApplication:
-    """One gateway. Owner of what is in flight; everything else belongs to its parts."""
+    """One gateway. Owner of what is in flight; everything else belongs to its parts.
+
+    Attributes:
+        parts: what it is composed of.
+        flights: requests in flight.
+        openapi: the document of `/v2` and the service's own routes, to be merged with that of the native API.
+    """
 
     def __init__(self, parts: Gateway) -> None:
         self.parts = parts
@@ -87,9 +93,10 @@ class GatewayApplication:
             name=options.name,
             version=options.version,
         )
-        own = openapi_document(options.name, options.version)
-        service = ServiceRoutes(parts, self.flights, own)
+        service = ServiceRoutes(parts, self.flights)
         self._table = RouteTable([*service.routes(), *self._open_inference.routes()])
+        self.openapi = openapi_document(options.name, options.version, self._table.routes)
+        service.own_openapi = self.openapi
         self._prefix = f"{secrets.token_hex(4)}-"
         self._count = itertools.count(1)
 

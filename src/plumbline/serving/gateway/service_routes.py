@@ -26,11 +26,15 @@ Values = Mapping[str, str]
 
 
 class ServiceRoutes:
-    """Answers the routes that belong to no protocol."""
+    """Answers the routes that belong to no protocol.
 
-    def __init__(self, parts: Gateway, flights: Flights, openapi: Mapping[str, object]) -> None:
+    Attributes:
+        own_openapi: answered at `/openapi.json` unless the parts give a merged document.
+    """
+
+    def __init__(self, parts: Gateway, flights: Flights) -> None:
         self._parts, self._flights = parts, flights
-        self._own_openapi = openapi
+        self.own_openapi: Mapping[str, object] = {}
         page = parts.status_page
         self._page_policy = b"" if page is None else content_security_policy(page)
 
@@ -82,7 +86,7 @@ class ServiceRoutes:
 
     async def _openapi(self, asked: Asked, values: Values) -> Answer:
         merged = self._parts.openapi
-        return _json(self._own_openapi if merged is None else merged())
+        return _json(self.own_openapi if merged is None else merged())
 
     async def _metrics(self, asked: Asked, values: Values) -> Answer:
         if self._parts.metrics is None:
