@@ -25,7 +25,7 @@ from plumbline.scheduling.simulation import (
 __all__ = ["MAX_RELEASES", "confirm", "demand_pattern", "key_of", "periodic", "response_pattern"]
 
 MAX_RELEASES = 20_000
-"""Most jobs of a counter-example; a pattern with more is not shown."""
+"""Most jobs of a counter-example, unless more are asked for; a pattern with more is not shown."""
 
 
 def key_of(order: Order) -> OrderKey:
@@ -48,14 +48,16 @@ def demand_pattern(tasks: Sequence[PeriodicTask], violation: Violation, order: O
     origin, releases = _blocked(violation.blocker, violation.blocking_ns, order)
     due = [task for task in tasks if task.deadline_ns <= violation.interval_ns]
     counts = [(violation.interval_ns - task.deadline_ns) // task.period_ns + 1 for task in due]
-    if sum(counts) > MAX_RELEASES:
+    if sum(counts) > most:
         return None
     for task, count in zip(due, counts, strict=True):
         releases += periodic(task, order, first_ns=origin, count=count)
     return releases
 
 
-def response_pattern(level: Level, response: Response, order: Order) -> list[Release] | None:
+def response_pattern(
+    level: Level, response: Response, order: Order, *, most: int = MAX_RELEASES
+) -> list[Release] | None:
     """Releases under which a job of the task responds that late; None if there are too many."""
     origin, releases = _blocked(level.blocker, level.blocking_ns, order)
     task, released = level.task, response.released_ns
@@ -63,7 +65,7 @@ def response_pattern(level: Level, response: Response, order: Order) -> list[Rel
     span = released + response.response_ns
     before += [(other, span // other.period_ns + 1) for other in level.urgent]
     own = released // task.period_ns + 1
-    if sum(count for _, count in before) + own > MAX_RELEASES:
+    if sum(count for _, count in before) + own > most:
         return None
     for other, count in before:
         releases += periodic(other, order, first_ns=origin, count=count)

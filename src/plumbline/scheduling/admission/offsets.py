@@ -91,7 +91,7 @@ def decide_offsets(
         verdict,
         victim=miss.task,
         kind=Reason.OFFSETS,
-        reason=f"at the given offsets job {miss.job} of {miss.task} ends {miss.end_ns - miss.deadline_ns} ns late",
+        reason=f"at these offsets job {miss.job} of {miss.task} is {miss.end_ns - miss.deadline_ns} ns late",
         bound_ns=miss.end_ns - released,
         limit_ns=miss.deadline_ns - released,
         counterexample=timeline,

@@ -300,7 +300,7 @@ class StreamPromises:
         return decide_backlog(backlog, subject)
 
     def _soonest_ns(self, now_ns: int) -> int:
-        """The earliest time that a new release can count from: later than the start of the running segment."""
+        """When a new release counts from at the earliest: after the start of the running segment."""
         return now_ns if self._running is None else max(now_ns, self._running.began_ns + 1)
 
     def _holder(self, pending: tuple[Pending, ...], now_ns: int) -> Holder | None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plumbline.scheduling.admission.counterexample import confirm, demand_pattern, response_pattern
+from plumbline.scheduling.admission.counterexample import (
+    MAX_RELEASES,
+    confirm,
+    demand_pattern,
+    response_pattern,
+)
 from plumbline.scheduling.admission.demand import (
     AnalysisTooLong,
     Violation,
@@ -28,6 +33,7 @@ def decide_task_set(
     best_effort_segment_ns: int = 0,
     stream: int = 0,
     subject: str = "",
+    most_releases: int = MAX_RELEASES,
 ) -> Verdict:
     """Whether every job of every task ends by its deadline, however the releases fall and jobs shorten.
 
@@ -41,6 +47,8 @@ def decide_task_set(
         best_effort_segment_ns: bound of the longest segment of unpromised work.
         stream: index, for timelines.
         subject: who asks, for the verdict; the last task when empty.
+        most_releases: of a counter-example; a longer one is not shown. Where utilisation is above one by a
+            hair, the first miss is far away.
 
     Returns:
         Accepted with a response bound for each task (under EDF: its deadline), or Refused.
@@ -51,8 +59,8 @@ def decide_task_set(
     blocking = max(0, best_effort_segment_ns - 1)
     try:
         if order is Order.EDF:
-            return _decide_edf(tasks, blocking, stream, asking)
-        return _decide_fixed(tasks, order, blocking, stream, asking)
+            return _decide_edf(tasks, blocking, stream, asking, most_releases)
+        return _decide_fixed(tasks, order, blocking, stream, asking, most_releases)
     except AnalysisTooLong as error:
         return Refused(
             subject=asking, victim=asking, kind=Reason.UNDECIDED, reason=error.message, bound_ns=error.steps,
@@ -60,7 +68,9 @@ def decide_task_set(
         )  # fmt: skip
 
 
-def _decide_edf(tasks: Sequence[PeriodicTask], blocking: int, stream: int, subject: str) -> Verdict:
+def _decide_edf(
+    tasks: Sequence[PeriodicTask], blocking: int, stream: int, subject: str, most: int
+) -> Verdict:
     overloaded = utilisation(tasks) > 1
     violation = find_overload(tasks) if overloaded else find_violation(tasks, blocking_ns=blocking)
     if overloaded and violation is None:
@@ -68,7 +78,7 @@ def _decide_edf(tasks: Sequence[PeriodicTask], blocking: int, stream: int, subje
     if violation is None:
         bounds = {task.name: task.deadline_ns for task in tasks}
         return Accepted(subject=subject, bound_ns=bounds.get(subject, 0), bounds_ns=bounds)
-    timeline = confirm(demand_pattern(tasks, violation, Order.EDF), Order.EDF, stream=stream)
+    timeline = confirm(demand_pattern(tasks, violation, Order.EDF, most=most), Order.EDF, stream=stream)
     asked = violation.demand_ns + violation.blocking_ns
     return Refused(
         subject=subject,
@@ -84,7 +94,7 @@ def _decide_edf(tasks: Sequence[PeriodicTask], blocking: int, stream: int, subje
 
 
 def _decide_fixed(
-    tasks: Sequence[PeriodicTask], order: Order, blocking: int, stream: int, subject: str
+    tasks: Sequence[PeriodicTask], order: Order, blocking: int, stream: int, subject: str, most: int
 ) -> Verdict:
     overloaded = utilisation(tasks) > 1
     bounds: dict[str, int] = {}
@@ -98,7 +108,7 @@ def _decide_fixed(
             raise
         bounds[task.name] = response.response_ns
         if response.response_ns > task.deadline_ns:
-            timeline = confirm(response_pattern(level, response, order), order, stream=stream)
+            timeline = confirm(response_pattern(level, response, order, most=most), order, stream=stream)
             return Refused(
                 subject=subject,
                 victim=task.name,
