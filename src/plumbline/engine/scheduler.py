@@ -127,7 +127,7 @@ class Scheduler:
         clock: tells the time.
         capacity: most requests accepted and not launched.
         record: gets every decision record, in order, on the orchestration thread.
-        journal: gets them encoded instead, with a snapshot wherever a segment begins (a decision log).
+        journal: gets them encoded, with a snapshot wherever a segment begins (a decision log).
         best_effort_segment_ns: with a number, requests with deadlines are promised or refused
             (`engine.promises`), and no piece of best-effort work between two boundaries takes longer than
             this; None: no promises are made.
@@ -181,7 +181,8 @@ class Scheduler:
                 streams=self._streams.size + OWN_LANES, record=self._record,
             )  # fmt: skip
             if self._journal is not None:
-                DecisionRecorder(core, self._journal)
+                log = DecisionRecorder(core, self._journal)
+                core.record = log.record if self._record is None else _both(log.record, self._record)
             self._loop = OrchestrationLoop(
                 core=core, intake=self._intake, lanes=self._streams, clock=self._clock, trace=self._trace,
                 progress=self._progress, steps=self._steps, name=self._name, on_failed=self._on_failed,
@@ -438,6 +439,14 @@ class Scheduler:
     def _verify_outside(self, function: str, loop: OrchestrationLoop) -> None:
         if loop.is_current:
             raise WrongThread(function=function)
+
+
+def _both(first: Callable[[Record], None], second: Callable[[Record], None]) -> Callable[[Record], None]:
+    def record(entry: Record) -> None:
+        first(entry)
+        second(entry)
+
+    return record
 
 
 def _verify_in_time(call: InferenceCall, now_ns: int) -> None:
