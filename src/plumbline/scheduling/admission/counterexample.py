@@ -43,7 +43,9 @@ def confirm(
     return timeline if timeline.misses else None
 
 
-def demand_pattern(tasks: Sequence[PeriodicTask], violation: Violation, order: Order) -> list[Release] | None:
+def demand_pattern(
+    tasks: Sequence[PeriodicTask], violation: Violation, order: Order, *, most: int = MAX_RELEASES
+) -> list[Release] | None:
     """Releases whose demand within the interval exceeds it; None if there are too many."""
     origin, releases = _blocked(violation.blocker, violation.blocking_ns, order)
     due = [task for task in tasks if task.deadline_ns <= violation.interval_ns]
