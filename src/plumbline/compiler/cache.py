@@ -195,7 +195,7 @@ def _process_token() -> str:
 
 
 def _plugin_functions() -> tuple[FunctionType, ...]:
-    """Functions of operations and converters that others registered, in a fixed order.
+    """Functions of operations, converters and formats that others registered, in a fixed order.
 
     A registry that is not loaded yet holds none, and stays unloaded: opening a cached
     executable needs neither.
@@ -212,6 +212,8 @@ def _plugin_functions() -> tuple[FunctionType, ...]:
         ]
     converters = sys.modules.get("plumbline.compiler.importers.onnx.registry")
     found += converters.registered_converters() if converters is not None else ()
+    formats = sys.modules.get("plumbline.compiler.importers.formats")
+    found += [f.read for f in formats.registered_formats()] if formats is not None else ()
     plain = (_plain_function(f) for f in found if f is not None)
     outside = {f for f in plain if f is not None and not _is_generator(f.__module__)}
     return tuple(sorted(outside, key=lambda f: (f.__code__.co_filename, f.__qualname__, id(f))))

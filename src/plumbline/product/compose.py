@@ -20,6 +20,7 @@ import numpy as np
 
 from plumbline.compiler.cache import ArtifactCache, cache_key, source_fingerprint
 from plumbline.compiler.importers.digest import digest_bytes, digest_file, verify_digest
+from plumbline.compiler.importers.formats import FormatOptions, find_format, read_model_file
 from plumbline.config.settings import Settings, read_settings
 from plumbline.engine.encoder import TextEncoder
 from plumbline.engine.model import Model
@@ -228,10 +229,18 @@ def _read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) ->
 
         cache = read_settings().cache_dir
         return import_encoder(path, options.symbols, digest=lambda p: digest_file(p, cache_folder=cache))
+    found = find_format(path)
+    if found is not None and path.is_file():
+        given = FormatOptions(symbols=options.symbols, shapes=options.shapes, constants=options.constants)
+        return read_model_file(path, found, given)
     if path.suffix == ".graph" and path.is_file():
         from plumbline.compiler.graph.text import parse_graph
 
-        return parse_graph(path.read_text(encoding="utf-8"))
+        try:
+            return parse_graph(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            reason = f"byte {error.start} is not UTF-8"
+            raise ModelSourceUnknown(source=path.name, reason=reason) from error
     raise ModelSourceUnknown(
         source=path.name,
         reason="expected a .onnx file, a folder with config.json, a .graph text or an artifact",
@@ -439,6 +448,7 @@ def _key(source: str | os.PathLike[str] | bytes, options: LoadOptions, settings:
             "max_segment_ns": options.max_segment_ns,
             "streams": options.streams,
             "default_batch": options.default_batch,
+            "format": _format_name(source),
         }
     )
 
@@ -456,6 +466,12 @@ def _content_digest(source: str | os.PathLike[str] | bytes) -> str:
             [[str(p.relative_to(path)), digest_file(p, cache_folder=remembered)] for p in parts]
         )
     return digest_file(path, cache_folder=remembered)
+
+
+def _format_name(source: str | os.PathLike[str] | bytes) -> str:
+    """Name of the registered format that reads a file; empty for our own, which tell files by content."""
+    found = None if isinstance(source, bytes) else find_format(Path(source))
+    return "" if found is None else found.name
 
 
 def _external_identities(source: str | os.PathLike[str] | bytes, digest: str) -> tuple[str, ...]:
