@@ -22,11 +22,11 @@ from plumbline.contracts.records import (
     SCHEMA_VERSION,
     START_DIGEST,
     Segment,
+    chain_digest,
     encode_record,
 )
 from plumbline.errors import ResourceError
 from plumbline.telemetry.decision_log_files import (
-    FIRST_RECORD_AT,
     MAGIC,
     SIZE_WORDS,
     read_segment,
@@ -88,7 +88,7 @@ class DecisionLog:
         """Args:
             folder: for the segments; made when absent.
             name: of the log; several logs may share a folder.
-            segment_bytes: a segment is full when it has this many.
+            segment_bytes: of records after those that a segment begins with; then it is full.
             keep_segments: older ones are removed.
             clock: for the times of segment records.
 
@@ -107,11 +107,10 @@ class DecisionLog:
         self._snapshot: Callable[[], bytes] | None = None
         self._map: mmap.mmap | None = None
         self._file = -1
-        self._used = self._size = 0
+        self._used = self._size = self._full_at = 0
         self._next_segment = 0
         self._digest = START_DIGEST
         self._fresh = True
-        self._rotating = False
         self._lock = self._open_lock()
         try:
             self._recover()
@@ -138,7 +137,8 @@ class DecisionLog:
         """Write a record body (`contracts.records.encode_record`).
 
         Raises:
-            DecisionLogFailed: the next segment could not be made, or this one not extended.
+            DecisionLogFailed: this segment could not be extended; or the record was written, filled the
+                segment, and the next one could not be made.
         """
         target = self._map
         if target is None:
@@ -156,24 +156,28 @@ class DecisionLog:
         self._digest = digest
         self._used = end
         self.records += 1
-        if end >= self._segment_bytes and not self._rotating:
+        if end >= self._full_at:
             self.rotate()
         return None
 
     def rotate(self) -> None:
         """Begin the next segment, and remove those that are too old.
 
+        A segment gets its name when its first records are in it, so one that is there is always begun.
+
         Raises:
             DecisionLogFailed: its file could not be made; the present segment stays open.
         """
         number = self._next_segment
-        self._rotating = True
-        try:
-            self._open_segment(number)
-            self._next_segment = number + 1
-            self._begin_segment(number)
-        finally:
-            self._rotating = False
+        frames, digest, count = self._first_records(number)
+        target, file = self._make_segment(segment_path(self._folder, self.name, number), frames)
+        self._close_segment()
+        self._map, self._file, self._size, self._used = target, file, len(target), len(frames)
+        self._full_at = self._room_after(frames)
+        self._digest = digest
+        self.records += count
+        self._fresh = False
+        self._next_segment = number + 1
         for old, path in segment_files(self._folder, self.name):
             if old <= number - self._keep:
                 path.unlink(missing_ok=True)
@@ -185,7 +189,8 @@ class DecisionLog:
             os.close(self._lock)
             self._lock = -1
 
-    def _begin_segment(self, number: int) -> None:
+    def _first_records(self, number: int) -> tuple[bytes, bytes, int]:
+        """What a segment begins with: bytes of the file, digest after them, and how many records."""
         segment = Segment(
             self._clock.now_ns(),
             SCHEMA_VERSION,
@@ -195,28 +200,36 @@ class DecisionLog:
             self._clock.wall_ns(),
             self._fresh,
         )
-        self._fresh = False
-        self.append(encode_record(segment))
+        bodies = [encode_record(segment)]
         if self._snapshot is not None:
-            self.append(self._snapshot())
+            bodies.append(self._snapshot())
+        parts, digest = [MAGIC, self._digest], self._digest
+        for body in bodies:
+            digest = chain_digest(digest, body)
+            parts += [SIZE_WORDS.pack(len(body), len(body) ^ _ALL_BITS), body, digest]
+        return b"".join(parts), digest, len(bodies)
 
-    def _open_segment(self, number: int) -> None:
-        path = segment_path(self._folder, self.name, number)
+    def _make_segment(self, path: Path, frames: bytes) -> tuple[mmap.mmap, int]:
+        """A file of that name with its first records and room for more; its mapping and descriptor."""
+        unnamed = self._folder / f"{self.name}.new"
+        size = self._room_after(frames) + _OVERHEAD
+        file = -1
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._failed(error) from error
-        size = self._segment_bytes + _OVERHEAD
-        try:
+            file = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             _reserve(file, 0, size)
             target = mmap.mmap(file, size)
+            target[: len(frames)] = frames
+            os.rename(unnamed, path)
         except OSError as error:
-            os.close(file)
-            path.unlink(missing_ok=True)
+            if file >= 0:
+                os.close(file)
+            unnamed.unlink(missing_ok=True)
             raise self._failed(error) from error
-        self._close_segment()
-        target[:FIRST_RECORD_AT] = MAGIC + self._digest
-        self._map, self._file, self._size, self._used = target, file, size, FIRST_RECORD_AT
+        return target, file
+
+    def _room_after(self, frames: bytes) -> int:
+        """Where a segment is full: a large snapshot is followed by at least as many bytes of records."""
+        return len(frames) + max(self._segment_bytes, len(frames))
 
     def _extend(self, end: int) -> mmap.mmap:
         """Make the present segment long enough for a record that ends at `end`."""
@@ -253,26 +266,17 @@ class DecisionLog:
         return lock
 
     def _recover(self) -> None:
-        """Go on after the last whole record. A segment that never got its first record is made anew."""
-        for number, path in reversed(segment_files(self._folder, self.name)):
-            if _is_unbegun(path):
-                path.unlink()
-                continue
+        """Go on after the last whole record."""
+        files = segment_files(self._folder, self.name)
+        if files:
+            number, path = files[-1]
             last = read_segment(path)
             self._digest = last.digest
             self.records = last.records[-1].number + 1
             self._next_segment = number + 1
-            return
 
     def _failed(self, error: OSError) -> DecisionLogFailed:
         return DecisionLogFailed(name=self.name, reason=error.strerror or "the file system refused")
-
-
-def _is_unbegun(path: Path) -> bool:
-    """Whether the writer died before the first record of the segment was whole."""
-    with path.open("rb") as file:
-        head = file.read(FIRST_RECORD_AT + SIZE_WORDS.size)
-    return not any(head[FIRST_RECORD_AT:])
 
 
 def _reserve(file: int, offset: int, size: int) -> None:

@@ -183,6 +183,9 @@ def _first_record(path: Path, data: bytes) -> tuple[Segment, int]:
     body = _body_at(path, data, FIRST_RECORD_AT, 0)
     if body is None:
         raise _damaged(path, 0, FIRST_RECORD_AT, "there is no record")
+    digest_at = FIRST_RECORD_AT + SIZE_WORDS.size + len(body)
+    if data[digest_at : digest_at + DIGEST_BYTES] != chain_digest(data[len(MAGIC) : FIRST_RECORD_AT], body):
+        raise _damaged(path, 0, FIRST_RECORD_AT, "the first record of the segment is not what was written")
     try:
         record = decode_record(body)
     except RecordUnreadable as error:

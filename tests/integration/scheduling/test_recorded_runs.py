@@ -1,0 +1,259 @@
+"""A run recorded in a log file: replayed from any kept segment, explained and compared (L4-17, L4-24)."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from plumbline.contracts.records import Arrival, Finish, Segment, decode_record, encode_record
+from plumbline.contracts.requests import RequestId, TenantId
+from plumbline.product.cli import main
+from plumbline.scheduling.decisions import DecisionCore
+from plumbline.scheduling.launch import Launch
+from plumbline.scheduling.policies.registry import open_policy
+from plumbline.scheduling.recording import DecisionRecorder
+from plumbline.scheduling.refusals import QueueFull
+from plumbline.scheduling.replay import ReplayDiverged, replay
+from plumbline.scheduling.request import BatchTerms, ExecutionRequest
+from plumbline.telemetry.decision_log import DecisionLog, DecisionLogFailed
+from plumbline.telemetry.decision_log_reader import read_log
+from plumbline.testing.policies import generated_requests
+
+
+def record_load(
+    folder: Path, policy: str = "fair", name: str = "worker-0", count: int = 400, segment_bytes: int = 16384
+) -> DecisionCore:
+    """Two streams; each launch takes 1 ms and a bit; the queue holds 20."""
+    core = DecisionCore(policy=open_policy(policy), capacity=20, streams=2)
+    log = DecisionLog(folder, name, segment_bytes=segment_bytes, keep_segments=4)
+    recorder = DecisionRecorder(core, log)
+    free, running, now_ns = [0, 1], [], 0
+    for request in generated_requests(count, seed=3):
+        now_ns = max(now_ns, request.arrived_ns)
+        while running and running[0][0] <= now_ns:
+            ended_ns, launch = running.pop(0)
+            core.finish(launch.number, ended_ns, {r.id: "ok" for r in launch.requests})
+            free.append(launch.stream)
+        with suppress(QueueFull):
+            core.submit(request, now_ns)
+        for stream in sorted(free):
+            answer = core.select(stream, now_ns)
+            if isinstance(answer, Launch):
+                core.launched(answer.number, now_ns + 10)
+                free.remove(stream)
+                running.append((now_ns + 1500, answer))
+        core.expire(now_ns)
+    assert recorder.stopped_because is None
+    assert core.depth > 0
+    log.close()
+    return core
+
+
+@pytest.mark.parametrize("policy", ["fifo", "priority", "fair", "edf", "rate_monotonic"])
+def test_a_log_replays_to_the_same_chain_from_every_kept_segment(policy: str, tmp_path: Path) -> None:
+    core = record_load(tmp_path, policy)
+    log = read_log(tmp_path, "worker-0")
+    assert log.segments == 4
+    assert log.stored[0].number > 0, "the first segments are gone"
+    starts = [n for n, r in enumerate(log.records()) if isinstance(r, Segment)]
+    for start in starts:
+        before = log.previous if start == 0 else log.stored[start - 1].digest
+        result = replay(log.bodies[start:], first=log.stored[start].number, previous=before)
+        assert result.digest == log.digest
+        assert result.core is not None
+        assert result.core.snapshot() == core.snapshot()
+
+
+def test_a_record_that_was_changed_with_a_repaired_chain_is_found_by_replay(tmp_path: Path) -> None:
+    """The chain only shows that nothing was changed since; that the decision was right shows replay."""
+    record_load(tmp_path)
+    bodies = read_log(tmp_path, "worker-0").bodies
+    for number, body in enumerate(bodies):
+        record = decode_record(body)
+        if isinstance(record, Arrival) and number > 50:
+            changed = Arrival(
+                record.time_ns,
+                record.request,
+                record.number,
+                (record.key[0] + 5, record.key[1]),
+                record.depth,
+            )
+            with pytest.raises(ReplayDiverged) as found:
+                replay([*bodies[:number], encode_record(changed), *bodies[number + 1 :]])
+            assert found.value.record == number
+            return
+    pytest.fail("no arrival in the log")
+
+
+def test_other_rules_than_those_that_decided_are_found_by_replay(tmp_path: Path) -> None:
+    record_load(tmp_path, "priority")
+    bodies = read_log(tmp_path, "worker-0").bodies
+    from plumbline.scheduling.policies.priority import PriorityPolicy
+
+    class Inverted(PriorityPolicy):
+        def enter(self, request: ExecutionRequest, arrival: int) -> tuple[int, ...]:
+            return (request.priority, arrival)
+
+    with pytest.raises(ReplayDiverged):
+        replay(bodies, policy=lambda _: Inverted())
+
+
+def test_a_journal_that_fails_ends_the_recording_and_not_the_scheduling() -> None:
+    class Failing:
+        left = 3
+
+        def append(self, body: bytes) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise DecisionLogFailed(name="w", reason="no space left")
+
+        def begin_segments_with(self, snapshot: Any) -> None:
+            snapshot()
+
+    core = DecisionCore(policy=open_policy("fifo"), capacity=20, streams=1)
+    recorder = DecisionRecorder(core, Failing())
+    for number in range(5):
+        core.submit(ExecutionRequest(id=RequestId(f"r{number}"), graph="m@1", tenant=TenantId("t")), number)
+    assert core.depth == 5
+    assert recorder.stopped_because is not None
+    assert "no space left" in recorder.stopped_because
+
+
+def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = main(list(arguments))
+    return code, capsys.readouterr().out
+
+
+def test_plumb_replay_says_identical_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record_load(tmp_path / "logs")
+    record_load(tmp_path / "logs", "edf", name="worker-1", count=50)
+    svg, trace = tmp_path / "t.svg", tmp_path / "t.json"
+    code, out = run_cli(
+        capsys, "replay", str(tmp_path / "logs"), "--svg", str(svg), "--perfetto", str(trace), "--json"
+    )
+    logs = json.loads(out)["logs"]
+    assert code == 0
+    assert [log["name"] for log in logs] == ["worker-0", "worker-1"]
+    assert all(log["identical"] and log["digest"] == log["replayed_digest"] for log in logs)
+    picture = ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}rect"))) > 50
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    launches = [e for e in events if e["ph"] == "X"]
+    records = read_log(tmp_path / "logs", "worker-0").records()
+    finished = sum(isinstance(r, Finish) for r in records)
+    assert finished - 2 <= sum(e["pid"] == 1 for e in launches) <= finished
+    assert all(e["dur"] > 0 for e in launches)
+    assert {e["ph"] for e in events} >= {"X", "b", "e", "C", "M"}
+
+
+def test_plumb_replay_of_a_damaged_log_names_the_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record_load(tmp_path, segment_bytes=1 << 20, count=30)
+    path = next(tmp_path.glob("*.records"))
+    data, victim = bytearray(path.read_bytes()), read_log(tmp_path, "worker-0").stored[20]
+    data[victim.offset + 12] ^= 0x10
+    path.write_bytes(data)
+    assert main(["replay", str(tmp_path)]) != 0
+    captured = capsys.readouterr()
+    assert "record 20" in captured.err
+    assert str(tmp_path) not in captured.err
+
+
+def test_plumb_explain_answers_from_the_log_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    core = DecisionCore(policy=open_policy("priority"), capacity=20, streams=1)
+    log = DecisionLog(tmp_path, "worker-0")
+    DecisionRecorder(core, log)
+    terms = BatchTerms(key="m@1", units=1, max_units=2, max_requests=2)
+
+    def submit(name: str, priority: int, now_ns: int, graph: str = "m@1") -> None:
+        core.submit(
+            ExecutionRequest(
+                id=RequestId(name), graph=graph, tenant=TenantId("t"), priority=priority, batch=terms
+            ),
+            now_ns,
+        )
+
+    submit("running", 3, 0)
+    first = core.select(0, 0)
+    assert isinstance(first, Launch)
+    core.launched(first.number, 5)
+    submit("mine", 4, 1_000_000)
+    submit("urgent", 9, 2_000_000, graph="n@1")
+    submit("companion", 4, 2_500_000)
+    submit("left behind", 1, 2_600_000)
+    core.boundary(first.number, 1, 3_000_000)
+    interrupting = core.select(0, 3_000_000, above=first.key)
+    assert isinstance(interrupting, Launch)
+    core.launched(interrupting.number, 3_000_001)
+    core.finish(interrupting.number, 4_000_000, {RequestId("urgent"): "ok"})
+    second = core.select(0, 4_000_000, busy=["m@1"], above=first.key)
+    assert second is None
+    core.finish(first.number, 5_000_000, {RequestId("running"): "ok"})
+    third = core.select(0, 5_000_000)
+    assert isinstance(third, Launch)
+    core.launched(third.number, 5_000_100)
+    core.finish(third.number, 6_000_000, {RequestId("mine"): "ok", RequestId("companion"): "failed"})
+    log.close()
+
+    code, out = run_cli(capsys, "explain", "mine", "--log", str(tmp_path), "--json")
+    passage = json.loads(out)["explanations"][0]["passages"][0]
+    assert code == 0
+    assert passage["arrived"]["depth"] == 1
+    assert passage["running"][0]["requests"] == ["running"]
+    assert passage["passed_over"][0]["requests"] == ["urgent"]
+    assert "priority 4 is lower than 9" in passage["passed_over"][0]["because"]
+    assert passage["selection"]["requests"] == ["mine", "companion"]
+    assert passage["selection"]["stream"] == 0
+    assert passage["selection"]["waited_ns"] == 4_000_000
+    assert [loser["request"] for loser in passage["selection"]["losers"]] == ["left behind"]
+    assert passage["started_ns"] == 5_000_100
+    assert passage["ended"] == {"how": "finished", "time_ns": 6_000_000, "outcome": "ok"}
+
+    _, text = run_cli(capsys, "explain", "mine", "--log", str(tmp_path))
+    for line in (
+        "+0.000 ms arrived for m@1, tenant 't', priority 4; 0 queued before it",
+        "then stream 0 ran launch 0 of m@1",
+        "+2.000 ms launch 1 on stream 0 took urgent: its priority 4 is lower than 9",
+        "+4.000 ms chosen for launch 2 on stream 0 with companion, after 4.000 ms in the queue",
+        "+5.000 ms finished: ok",
+    ):
+        assert line in text
+
+    _, text = run_cli(capsys, "explain", "running", "--log", str(tmp_path))
+    assert "interrupted before segment 1 by launch 1 (urgent): its priority 3 is lower than 9" in text
+    _, text = run_cli(capsys, "explain", "companion", "--log", str(tmp_path))
+    assert "finished: failed" in text
+    _, text = run_cli(capsys, "explain", "left behind", "--log", str(tmp_path))
+    assert "not ended when the log was read" in text
+    assert main(["explain", "stranger", "--log", str(tmp_path)]) != 0
+
+
+def test_plumb_sched_simulate_compares_policies_on_one_recorded_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """L4-24."""
+    record_load(tmp_path / "logs", "fifo")
+    svg = tmp_path / "c.svg"
+    arguments = ["sched", "simulate", "--policy", "fifo,priority,edf", str(tmp_path / "logs"), "--json"]
+    code, out = run_cli(capsys, *arguments, "--svg", str(svg))
+    assert code == 0
+    (log,) = json.loads(out)["logs"]
+    assert [p["policy"] for p in log["policies"]] == ["fifo", "priority", "edf"]
+    for result in log["policies"]:
+        ends = sum(result[name] for name in ("finished", "expired", "cancelled", "refused"))
+        assert ends == result["requests"] > 100
+        assert result["p50_latency_ns"] <= result["p99_latency_ns"]
+        assert sum(t["share"] for t in result["tenants"]) == pytest.approx(1)
+    assert len({p["requests"] for p in log["policies"]}) == 1
+    assert len({p["mean_latency_ns"] for p in log["policies"]}) > 1
+    ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+    assert run_cli(capsys, *arguments)[1] == out, "deterministic"
+    _, text = run_cli(capsys, "sched", "simulate", "--policy", "fifo", str(tmp_path / "logs"))
+    assert "p99 ms" in text
+    assert main(["sched", "simulate", "--policy", "nope", str(tmp_path / "logs")]) != 0
