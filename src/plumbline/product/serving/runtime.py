@@ -137,7 +137,7 @@ def open_repository(options: ServeOptions) -> Repository:
 def _pool(options: ServeOptions, logs: Path, events: EventBus) -> WorkerPool:
     if options.in_process:
         from plumbline.product.sessions import open_session
-        from plumbline.serving.workers.in_process import InProcessPool
+        from plumbline.serving.workers.local import InProcessPool
 
         return InProcessPool(
             partial(open_session, compile="refuse", allow_code=options.worker.allow_code),
