@@ -5,8 +5,10 @@
     config.json, *.safetensors and tokenizer.json          a text encoder
     pipeline.toml                                          a pipeline
     version.toml with entry = "FILE.py:CLASS"              a Python class
+    version.toml with entry = "FILE"                       a model of any name and registered format
 
-Exactly one of them, or an `entry` in `version.toml` that names the one to take.
+Exactly one of them, or an `entry` in `version.toml` that names the one to take. Whether a format can be read
+is the importer's to say.
 """
 
 from __future__ import annotations
@@ -82,6 +84,8 @@ def _entry_kind(
     found = _PYTHON_ENTRY.fullmatch(entry)
     if found and found["file"] in top:
         return VersionKind.PYTHON, entry
+    if entry in top and entry != SETTINGS_FILE and not entry.endswith(".py"):
+        return VersionKind.MODEL, entry
     known = ", ".join([*choices, *(f"{name}:CLASS" for name in top if name.endswith(".py"))]) or "none"
     reason = f"{entry[:80]!r} names nothing that is there; choices: {known}"
     raise SettingsRefused(source=f"{subject} {SETTINGS_FILE}", key="entry", reason=reason)

@@ -73,8 +73,23 @@ def test_an_entry_resolves_an_ambiguity() -> None:
     assert found == (VersionKind.PYTHON, "serve.py:Echo")
 
 
+def test_a_file_of_another_format_is_served_when_it_is_named(tmp_path: Path) -> None:
+    """X-67: the repository knows no list of formats; an entry says which file is the model."""
+    spec = spec_of(tmp_path, {"net.rows": b"1", "version.toml": b'entry = "net.rows"'})
+    assert (spec.kind, spec.entry) == (VersionKind.MODEL, "net.rows")
+
+
 @pytest.mark.parametrize(
-    "entry", ["other.onnx", "gone.py:Echo", "serve.py", "serve.py:", "../serve.py:E", "deep/serve.py:E"]
+    "entry",
+    [
+        "version.toml",
+        "other.onnx",
+        "gone.py:Echo",
+        "serve.py",
+        "serve.py:",
+        "../serve.py:E",
+        "deep/serve.py:E",
+    ],
 )
 def test_an_entry_that_is_not_there_is_refused_with_the_choices(entry: str) -> None:
     with pytest.raises(SettingsRefused, match=r"model\.onnx"):
