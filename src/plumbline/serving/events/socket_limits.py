@@ -15,6 +15,7 @@ class SocketLimits:
     hello_timeout_s: from the connection to its first message.
     ping_s: a connection in which nothing was sent for so long gets a `ping` message.
     pong_timeout_s: a ping without any answer for so long closes the connection.
+    window_bytes: sent and not confirmed by a `pong`; no event goes out beyond it.
     send_timeout_s: a client that takes no message for so long is closed.
     max_connections: at once.
     max_connections_of_tenant: at once.
@@ -26,6 +27,7 @@ class SocketLimits:
     hello_timeout_s: float = 10.0
     ping_s: float = 20.0
     pong_timeout_s: float = 20.0
+    window_bytes: int = 512 * 1024
     send_timeout_s: float = 10.0
     max_connections: int = 1000
     max_connections_of_tenant: int = 200

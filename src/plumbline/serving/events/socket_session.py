@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -44,6 +44,14 @@ class _Door(Protocol):
     def leave(self, tenant: TenantId) -> None: ...
 
 
+@runtime_checkable
+class ClosableEvents(Protocol):
+    """A stream of events that knows its end, as a generator does."""
+
+    async def aclose(self) -> None:
+        """End the subscription."""
+
+
 class SocketSession:
     """Owns one connection: its principal, its one subscription, and when it last heard of the client.
 
@@ -66,6 +74,8 @@ class SocketSession:
         self._heard_s = self._sent_s = time.monotonic()
         self._pinged_s: float | None = None
         self._sending = asyncio.Lock()
+        self._sent_bytes = self._pinged_bytes = self._acknowledged_bytes = 0
+        self._acknowledged = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until the client leaves or is closed with a code and a reason."""
@@ -128,7 +138,10 @@ class SocketSession:
                         pumping = await self._subscribe(principal, message, pumping)
                     elif isinstance(message, Ping):
                         await self._send("pong")
-                    elif not isinstance(message, Pong):
+                    elif isinstance(message, Pong):
+                        self._acknowledged_bytes = self._pinged_bytes
+                        self._acknowledged.set()
+                    else:
                         raise SocketMessageRefused(reason="this connection is authenticated")
         finally:
             for task in (reading, ticking, pumping):
@@ -151,8 +164,36 @@ class SocketSession:
         return asyncio.create_task(self._pump(stream))
 
     async def _pump(self, stream: AsyncIterator[RuntimeEvent]) -> None:
-        async for event in stream:
-            await self._send("event", event=event_document(event))
+        try:
+            async for event in stream:
+                await self._send("event", event=event_document(event))
+                await self._flow()
+        finally:
+            if isinstance(stream, ClosableEvents):
+                await stream.aclose()
+
+    async def _flow(self) -> None:
+        """Keep what the client has not confirmed within the window, whatever the HTTP server buffers.
+
+        A `ping` goes out at half of the window; its `pong` confirms all that was sent before it.
+        """
+        window = self._limits.window_bytes
+        while self._sent_bytes - self._acknowledged_bytes > window // 2:
+            if self._pinged_bytes <= self._acknowledged_bytes:
+                await self._ping()
+            if self._sent_bytes - self._acknowledged_bytes <= window:
+                return
+            self._acknowledged.clear()
+            try:
+                async with asyncio.timeout(self._limits.send_timeout_s):
+                    await self._acknowledged.wait()
+            except TimeoutError:
+                timeout_s = self._limits.send_timeout_s
+                raise SocketIdle(what="events were not confirmed", timeout_s=timeout_s) from None
+
+    async def _ping(self) -> None:
+        self._pinged_s, self._pinged_bytes = time.monotonic(), self._sent_bytes
+        await self._send("ping")
 
     async def _tick(self) -> None:
         """Ping who is silent, close who stays silent, and ask again whether the key still works."""
@@ -165,8 +206,7 @@ class SocketSession:
             if self._pinged_s is not None and now_s - self._pinged_s >= limits.pong_timeout_s:
                 raise SocketIdle(what="no answer to a ping", timeout_s=limits.pong_timeout_s)
             if self._pinged_s is None and now_s - self._heard_s >= limits.ping_s:
-                self._pinged_s = now_s
-                await self._send("ping")
+                await self._ping()
             if self._socket.scope.get("state", {}).get("principal") is None or _shows_key(self._headers):
                 await self._authenticator.authenticate(self._headers)
 
@@ -186,10 +226,12 @@ class SocketSession:
         return body
 
     async def _send(self, kind: str, **fields: Any) -> None:
+        text = message_text(kind, **fields)
         async with self._sending:
             try:
                 async with asyncio.timeout(self._limits.send_timeout_s):
-                    await self._socket.send_text(message_text(kind, **fields))
+                    await self._socket.send_text(text)
+                    self._sent_bytes += len(text)
             except TimeoutError:
                 timeout_s = self._limits.send_timeout_s
                 raise SocketIdle(what="a message was not taken", timeout_s=timeout_s) from None
