@@ -217,7 +217,7 @@ class CallDesk:
         if outcome.failure is not None:
             answer, flaw = rebuild(outcome.failure), None
         else:
-            outputs, flaw = read_outcome(link, outcome, entry.version.metadata)
+            outputs, flaw = read_outcome(link, outcome, entry.call.wanted, entry.version.metadata)
             answer = result_of(link.name, entry, outcome, outputs)
         return self._settle(place, link, entry, answer, flaw)
 
@@ -226,7 +226,7 @@ class CallDesk:
     ) -> None:
         """Copy a large result out of its file, off the loop, and check it. The call stays with its worker."""
         outputs, flaw = await read_outcome_apart(
-            link, outcome, entry.version.metadata, self._options.max_call_bytes
+            link, outcome, entry.call.wanted, entry.version.metadata, self._options.max_call_bytes
         )
         if place.sent.get(entry.number) is entry and place.link is link:
             answer = result_of(link.name, entry, outcome, outputs)

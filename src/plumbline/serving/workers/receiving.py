@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import numpy as np
 
@@ -19,9 +20,12 @@ Outputs = dict[str, np.ndarray]
 
 
 def read_outcome(
-    link: WorkerLink, outcome: protocol.Outcome, metadata: ModelMetadata
+    link: WorkerLink, outcome: protocol.Outcome, wanted: tuple[str, ...], metadata: ModelMetadata
 ) -> tuple[Outputs, str | None]:
     """Outputs in the ring, copied, and what is wrong with them if anything is. Moves the link's position."""
+    missing = _incomplete(outcome, wanted, metadata)
+    if missing is not None:
+        return {}, missing
     room = link.region.ring_room(link.ring_position, outcome.ring_end)
     if room is None:
         return {}, f"its room in the ring cannot end at {outcome.ring_end}"
@@ -37,15 +41,29 @@ def read_outcome(
 
 
 async def read_outcome_apart(
-    link: WorkerLink, outcome: protocol.Outcome, metadata: ModelMetadata, limit_bytes: int
+    link: WorkerLink,
+    outcome: protocol.Outcome,
+    wanted: tuple[str, ...],
+    metadata: ModelMetadata,
+    limit_bytes: int,
 ) -> tuple[Outputs, str | None]:
     """Outputs in a file of their own, which came before the outcome, copied off the loop."""
     descriptor = link.take_file(outcome.number)
     if descriptor is None:
         return {}, "the file of its result did not come"
+    missing = _incomplete(outcome, wanted, metadata)
+    if missing is not None:
+        os.close(descriptor)
+        return {}, missing
     return await asyncio.get_running_loop().run_in_executor(
         None, read_own_file, descriptor, outcome.outputs, metadata, limit_bytes
     )
+
+
+def _incomplete(outcome: protocol.Outcome, wanted: tuple[str, ...], metadata: ModelMetadata) -> str | None:
+    expected = list(wanted) or [spec.name for spec in metadata.outputs]
+    given = [place.name for place in outcome.outputs]
+    return None if given == expected else f"{len(given)} outputs, or others than the {len(expected)} expected"
 
 
 def result_of(worker: str, entry: Entry, outcome: protocol.Outcome, outputs: Outputs) -> InferenceResult:

@@ -50,6 +50,7 @@ _DATATYPES = {
 }  # fmt: skip
 _DECLARED: dict[str, int] = {datatype: _INDEX[np.dtype(name)] for datatype, name in _DATATYPES.items()}
 _LENGTH = struct.Struct("<I")
+_MAX_EXTENT = 1 << 48
 
 Packed = list[tuple[TensorAt, "np.ndarray | bytes"]]
 
@@ -146,7 +147,7 @@ def _misplaced(place: TensorAt, low: int, high: int) -> str | None:
     if not 0 <= place.type < len(WIRE_DTYPES):
         return f"datatype {place.type} does not exist"
     shape = place.shape
-    if len(shape) > MAX_AXES or any(extent < 0 for extent in shape):
+    if len(shape) > MAX_AXES or any(not 0 <= extent <= _MAX_EXTENT for extent in shape):
         return f"shape {shape[:8]} is none"
     elements = prod(shape)
     if place.type == BYTES:
