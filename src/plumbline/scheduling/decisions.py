@@ -140,7 +140,8 @@ class DecisionCore:
             stream: that is free, or at a segment boundary.
             now_ns: the time.
             busy: graphs without a free instance; they are passed over.
-            above: key of the launch that is between two segments: only requests that go before it.
+            above: key of the launch that is between two segments, or the begin of one as a stricter bound:
+                only requests that go before it.
 
         Returns:
             A launch, whose requests have left the queue; a time to ask again; None when nothing can run.

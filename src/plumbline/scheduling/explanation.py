@@ -29,7 +29,7 @@ from plumbline.contracts.records import (
 from plumbline.errors import ValidationError
 from plumbline.scheduling.decisions import DecisionCore
 from plumbline.scheduling.launch import Launch
-from plumbline.scheduling.losers import losers, why_not
+from plumbline.scheduling.losers import interrupted_launch, losers, why_not
 from plumbline.scheduling.policies.registry import open_policy
 from plumbline.scheduling.policy import SchedulingPolicy
 from plumbline.scheduling.queue_entry import QueueEntry, group_key
@@ -259,8 +259,8 @@ class _Follower:
             )
 
     def _interrupt(self, record: Selection, core: DecisionCore) -> None:
-        own = core.running.get(self._launch if self._launch is not None else -1)
-        if own is None or own.stream != record.stream or own.key != record.above:
+        own = interrupted_launch(core, record)
+        if own is None or own.number != self._launch:
             return
         passage = self._present()
         segment = passage.boundaries[-1]["segment"] if passage.boundaries else None

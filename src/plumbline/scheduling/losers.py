@@ -8,9 +8,10 @@ from enum import StrEnum
 
 from plumbline.contracts.records import Selection
 from plumbline.scheduling.decisions import DecisionCore
+from plumbline.scheduling.launch import Launch
 from plumbline.scheduling.queue_entry import QueueEntry, group_key
 
-__all__ = ["Loser", "LossReason", "losers", "why_not"]
+__all__ = ["Loser", "LossReason", "interrupted_launch", "losers", "why_not"]
 
 
 class LossReason(StrEnum):
@@ -67,6 +68,23 @@ def why_not(core: DecisionCore, selection: Selection, entry: QueueEntry) -> Lose
     return Loser(request=entry.request.id, key=entry.key, reason=reason, because=because)
 
 
+def interrupted_launch(core: DecisionCore, selection: Selection) -> Launch | None:
+    """The launch that a selection at a segment boundary came before; None for any other selection.
+
+    Args:
+        core: as it was just before the selection.
+        selection: what was recorded. Its `above` is the key of that launch, or a stricter bound.
+    """
+    if selection.above is None:
+        return None
+    on_stream = [launch for launch in core.running.values() if launch.stream == selection.stream]
+    return max(on_stream, key=_number, default=None)
+
+
+def _number(launch: Launch) -> int:
+    return launch.number
+
+
 def _reason(core: DecisionCore, selection: Selection, entry: QueueEntry) -> tuple[LossReason, str]:
     request = entry.request
     if request.stream is not None and request.stream != selection.stream:
@@ -74,7 +92,8 @@ def _reason(core: DecisionCore, selection: Selection, entry: QueueEntry) -> tupl
     if request.graph in selection.busy:
         return LossReason.GRAPH_BUSY, f"every instance of {request.graph} was in use"
     if selection.above is not None and entry.key > selection.above:
-        because = core.policy.compare(selection.above, entry.key)
+        running = interrupted_launch(core, selection)
+        because = core.policy.compare(selection.above if running is None else running.key, entry.key)
         return LossReason.NOT_ABOVE, f"it does not go before the running launch: {because}"
     if entry.key < selection.key:
         return LossReason.HELD, f"it waited for others to share the launch of {request.graph}"

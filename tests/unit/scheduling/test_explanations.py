@@ -196,6 +196,25 @@ def test_time_of_an_interrupted_launch_is_its_own_time() -> None:
     assert (load.streams, load.policy) == (1, "priority")
 
 
+def test_an_interruption_under_a_stricter_bound_is_explained_with_the_key_of_the_launch() -> None:
+    """The bound may be the begin of a key: equal urgency does not interrupt."""
+    run = Recorded("edf", streams=2)
+    run.submit("running", deadline_ns=9_000_000)
+    running = run.launch(0, 0)
+    run.submit("equal", 1, deadline_ns=9_000_000)
+    assert run.core.select(0, 2, above=running.key[:1]) is None
+    run.submit("urgent", 3, deadline_ns=5_000_000)
+    run.core.boundary(running.number, 4, 4)
+    run.launch(0, 4, above=running.key[:1])
+    text = run.text("running")
+    assert "interrupted before segment 4 by launch 1 (urgent): its deadline is 4.000 ms later" in text
+    (passed,) = explain(run.bodies, "equal").passages[0].passed_over
+    assert passed["reason"] == LossReason.NOT_ABOVE
+    assert (
+        "before the running launch: equal deadline, it arrived later (arrival 1 after 0)" in passed["because"]
+    )
+
+
 def load_of(*rows: tuple[str, int, int, dict[str, Any]], streams: int = 1) -> RecordedLoad:
     """Rows: name, arrival, duration, further fields of the request."""
     offered = tuple(
