@@ -236,10 +236,12 @@ class Directory:
         await self._owned(self._unload_all(found))
 
     async def close(self) -> None:
-        """Wait for loads and unloads that are under way, and remove the copies. Loaded versions stay with the
+        """Give up loads and unloads that are under way, and remove the copies. Loaded versions stay with the
         pool, which ends by itself.
         """
         while self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._loader.close()
 
@@ -385,4 +387,6 @@ def _most_promising(model: ServedModel) -> ServedVersion | None:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "given up, the server stops"
     return error.message if isinstance(error, PlumblineError) else type(error).__name__

@@ -311,8 +311,9 @@ def test_a_load_goes_on_when_its_caller_leaves(bench: Any) -> None:
         with pytest.raises(asyncio.CancelledError):
             await load
         bench.pool.load_gate.set()
+        while bench.state("m", "1") is not READY:
+            await asyncio.sleep(0.001)
         await bench.directory.close()
-        assert bench.state("m", "1") is READY
         assert not bench.copies.exists()
 
     run(work())
@@ -429,5 +430,21 @@ def test_an_operator_promotes_a_canary(bench: Any) -> None:
         bench.directory.canaries.end("m", promote=True)
         assert {await bench.ask() for _ in range(20)} == {"2"}
         await bench.directory.unload("m", "1")
+
+    run(work())
+
+
+def test_closing_gives_up_a_load_and_tells_whoever_waits(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1")
+        bench.pool.load_gate = asyncio.Event()
+        load = asyncio.create_task(bench.directory.load("m", "1"))
+        while not bench.prepared:
+            await asyncio.sleep(0.001)
+        await bench.directory.close()
+        with pytest.raises(asyncio.CancelledError):
+            await load
+        (status,) = bench.directory.statuses()
+        assert (status.state, status.reason) == (FAILED, "given up, the server stops")
 
     run(work())
