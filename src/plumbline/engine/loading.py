@@ -58,6 +58,7 @@ class LoadedStage:
         self.decoder = ResultDecoder(session.metadata)
         self.instances: list[Instance] = []
         self.free: deque[Instance] = deque()
+        self._places: dict[int, str] = {}
 
     def open(self, count: int) -> None:
         """Open `count` instances."""
@@ -65,6 +66,11 @@ class LoadedStage:
             instance = self.session.open_instance()
             self.instances.append(instance)
             self.free.append(instance)
+            self._places[id(instance)] = f"{self.graph}#{len(self.instances) - 1}"
+
+    def place_of(self, instance: Instance) -> str:
+        """Graph and number of an open instance."""
+        return self._places[id(instance)]
 
     def close(self) -> bool:
         """Close every instance that is not in a launch; whether that was all."""

@@ -15,17 +15,16 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from plumbline.contracts.clock import Clock
-from plumbline.contracts.inference import InferenceResult, InferenceTiming
-from plumbline.contracts.requests import RequestId
+from plumbline.engine.answers import Answers, missed, result_of, word_of
 from plumbline.engine.intake import RETRY_AFTER_S, Intake
+from plumbline.engine.lane_table import LaneTable
 from plumbline.engine.lanes import Lane, LanePool, LaneReport
 from plumbline.engine.loading import LoadedStage, LoadedVersion
 from plumbline.engine.outcomes import (
     Completion,
-    DeadlineMissed,
     EngineFailed,
     EngineStopped,
     RequestCancelled,
@@ -90,10 +89,10 @@ class OrchestrationLoop:
         on_failed: Callable[[PlumblineError], None], debug: bool, desk: PromiseDesk | None = None,
     ) -> None:  # fmt: skip
         self._desk, self.watches_boundaries = desk, desk is not None
-        self._core, self._intake, self._pool, self._clock, self._trace = core, intake, lanes, clock, trace
-        self._progress, self._name, self._on_failed, self._debug = progress, name, on_failed, debug
-        self._lanes: list[Lane] = []
-        self._own_lanes: dict[LoadedStage, list[Lane]] = {}
+        self._core, self._intake, self._clock, self._trace = core, intake, clock, trace
+        self._progress, self._on_failed, self._debug = progress, on_failed, debug
+        self._lanes = LaneTable(lanes, self, name)
+        self.answers = Answers(intake=intake, core=core, clock=clock, trace=trace, desk=desk)
         self._graphs: dict[str, LoadedStage] = {}
         self._busy: set[str] = set()
         self._works: dict[int, LaunchWork] = {}
@@ -102,8 +101,6 @@ class OrchestrationLoop:
         self._thread = threading.Thread(target=self._run, name=f"{name} loop", daemon=True)
         self.steps = steps
         self.launches = 0
-        self.callback_failures = 0
-        self.breaches = 0
         self.failure: PlumblineError | None = None
 
     # -- other threads ---------------------------------------------------------------------------------------
@@ -166,15 +163,14 @@ class OrchestrationLoop:
                 request, RequestCancelled(request=request.call.id, launched=request.launched_ns > 0)
             )
         else:
-            self._call_attention()
+            self._lanes.call_attention()
 
     def install(self, version: LoadedVersion) -> None:
         """A version was opened: requests of it will come."""
         self._verify_thread("install")
         for stage in version.stages:
             self._graphs[stage.graph] = stage
-            if stage.own_lane and stage.stream is not None:
-                self._open_own_lanes(stage, stage.stream)
+        self._lanes.add(version)
 
     def retire(self, version: LoadedVersion) -> None:
         """No more requests of a version will come; say when the last one is answered."""
@@ -203,7 +199,7 @@ class OrchestrationLoop:
         for request in tuple(self._intake.alive.values()):
             if self._core.cancel(request.call.id, now_ns) is not None:
                 self._deliver(request, EngineStopped(retry_after_s=RETRY_AFTER_S))
-        self._call_attention()
+        self._lanes.call_attention()
 
     # -- what lanes need (LaneControl) -----------------------------------------------------------------------
 
@@ -248,13 +244,14 @@ class OrchestrationLoop:
         work.stage.free.append(work.instance)
         if work.stage.graph in self._busy:
             self._busy.discard(work.stage.graph)
-            self._call_attention()
-        words = {RequestId(r.call.id): _word(o) for r, o in zip(work.requests, report.outcomes, strict=True)}
+            self._lanes.call_attention()
+        pairs = list(zip(work.requests, report.outcomes, strict=True))
+        words = {request.call.id: word_of(outcome) for request, outcome in pairs}
         self._core.finish(work.number, now_ns, words)
         if self._desk is not None:
             self._desk.segment_done(work, now_ns)
         self._trace.finished(work, now_ns)
-        for request, outcome in zip(work.requests, report.outcomes, strict=True):
+        for request, outcome in pairs:
             self._conclude(work, request, outcome, now_ns)
         self._trace.released(work, self._clock)
         self._verify_not_fatal(report)
@@ -263,7 +260,7 @@ class OrchestrationLoop:
 
     def _run(self) -> None:
         try:
-            self._lanes = self._pool.open(self, self._name)
+            self._lanes.open()
             while not self._is_over():
                 self.poll()
                 self._expire()
@@ -272,8 +269,7 @@ class OrchestrationLoop:
         except Exception as error:  # noqa: BLE001 - the engine loop: nothing may be left unanswered
             self._fail(error)
         finally:
-            for lane in (*self._lanes, *(lane for lanes in self._own_lanes.values() for lane in lanes)):
-                lane.close(0.0 if self.failure else HEARTBEAT_S)
+            self._lanes.close(patient=self.failure is None)
 
     def _is_over(self) -> bool:
         if not self._draining:
@@ -286,13 +282,8 @@ class OrchestrationLoop:
         self._until_ns = None
         if not self._core.depth:
             return False
-        for lane in self._lanes:
-            if not lane.busy:
-                started |= self._start_next(lane)
-        for lanes in tuple(self._own_lanes.values()):
-            for lane in lanes:
-                if not lane.busy:
-                    started |= self._start_next(lane)
+        for lane in self._lanes.idle():
+            started |= self._start_next(lane)
         return started
 
     def _start_next(self, lane: Lane) -> bool:
@@ -317,13 +308,13 @@ class OrchestrationLoop:
         now_ns = self._clock.now_ns()
         work = LaunchWork(
             number=launch.number, lane=launch.stream, stage=stage, instance=instance, requests=requests,
-            key=launch.key, launched_ns=now_ns, nested=nested,
+            key=launch.key, launched_ns=now_ns, place=stage.place_of(instance), nested=nested,
         )  # fmt: skip
         for request in requests:
             request.launch, request.batched, request.stream = launch.number, len(requests), launch.stream
             request.launched_ns = request.launched_ns or now_ns
             if request.admitted.stage + 1 == len(request.version.stages):
-                self._stop_waiting(request)
+                self.answers.stop_waiting(request)
         self._works[launch.number] = work
         self.launches += 1
         self._trace.chosen(launch, work, self._core)
@@ -354,7 +345,7 @@ class OrchestrationLoop:
             self._deliver(request, error)
             return
         if self._works:
-            self._call_attention()
+            self._lanes.call_attention()
 
     def _admit(self, desk: PromiseDesk, request: AcceptedRequest) -> None:
         """Promise, refuse, or queue behind all promised work."""
@@ -392,14 +383,7 @@ class OrchestrationLoop:
         for expired in self._core.expire(now_ns):
             request = self._intake.alive.get(expired.id)
             if request is not None:
-                self._deliver(request, _missed(request, expired, now_ns))
-
-    def _call_attention(self) -> None:
-        for lane in self._lanes:
-            lane.attention = True
-        for lanes in self._own_lanes.values():
-            for lane in lanes:
-                lane.attention = True
+                self._deliver(request, missed(request, expired, now_ns))
 
     # -- outcomes --------------------------------------------------------------------------------------------
 
@@ -421,46 +405,13 @@ class OrchestrationLoop:
         elif isinstance(outcome, PlumblineError):
             self._deliver(request, outcome)
         else:
-            self._deliver(request, _result(request, outcome, now_ns))
-
-    def _stop_waiting(self, request: AcceptedRequest) -> None:
-        if request.waiting:
-            request.waiting = False
-            self._intake.left()
+            self._deliver(request, result_of(request, outcome, now_ns))
 
     def _deliver(self, request: AcceptedRequest, outcome: Completion) -> None:
-        """The one outcome of a request."""
-        self._stop_waiting(request)
-        del self._intake.alive[request.call.id]
-        request.version.answered += 1
-        if self._desk is not None:
-            self._settle(self._desk, request, outcome)
-        self._trace.completed(request, self._clock)
-        try:
-            request.on_done(outcome)
-        except Exception:  # noqa: BLE001 - the engine loop: a callback stops nothing (L4-14)
-            self.callback_failures += 1
-            _log.exception("completion callback of request %s failed", request.call.id)
-        version = request.version
-        if not version.open and not version.alive:
-            self._forget(version)
-
-    def _settle(self, desk: PromiseDesk, request: AcceptedRequest, outcome: Completion) -> None:
-        """Record a promise that was not kept. Who was cancelled or failed was promised nothing."""
-        now_ns = self._clock.now_ns()
-        late = isinstance(outcome, InferenceResult | DeadlineMissed)
-        breach = desk.finished(request.call.id, now_ns, completed=late)
-        if breach is not None:
-            self.breaches += 1
-            cause = "overrun" if breach.causes else "late"
-            fields = {"causes": list(breach.causes), "deadline_ns": breach.deadline_ns}
-            self._core.breach(request.execution, now_ns, now_ns - breach.deadline_ns, cause, fields)
+        if self.answers.deliver(request, outcome):
+            self._forget(request.version)
 
     # -- versions and lanes ----------------------------------------------------------------------------------
-
-    def _open_own_lanes(self, stage: LoadedStage, stream: int) -> None:
-        name = f"{self._name} {stage.graph}"
-        self._own_lanes[stage] = [self._pool.open_thread(self, stream, name) for _ in stage.instances]
 
     def _forget(self, version: LoadedVersion) -> None:
         for stage in version.stages:
@@ -468,8 +419,7 @@ class OrchestrationLoop:
             self._busy.discard(stage.graph)
             if self._desk is not None:
                 self._desk.forget_graph(stage.graph)
-            for lane in self._own_lanes.pop(stage, ()):
-                lane.close(HEARTBEAT_S)
+        self._lanes.remove(version)
         version.drained.set()
 
     # -- failure ---------------------------------------------------------------------------------------------
@@ -494,38 +444,3 @@ class OrchestrationLoop:
     def _verify_thread(self, function: str) -> None:
         if self._debug and not self.is_current:
             raise ThreadRoleBroken(function=function, thread=threading.current_thread().name)
-
-
-def _result(request: AcceptedRequest, outputs: Any, now_ns: int) -> InferenceResult:
-    call = request.call
-    return InferenceResult(
-        id=call.id,
-        served_by=request.version.ref,
-        outputs=outputs,
-        timing=InferenceTiming(
-            arrived_ns=call.arrived_ns or request.queued_ns, queued_ns=request.queued_ns,
-            launched_ns=request.launched_ns, finished_ns=now_ns, launch=request.launch,
-            batched=request.batched, stream=request.stream,
-        ),
-    )  # fmt: skip
-
-
-def _missed(request: AcceptedRequest, expired: ExecutionRequest, now_ns: int) -> DeadlineMissed:
-    call = request.call
-    given = (
-        (call.start_by_ns, "start_by"),
-        (call.deadline_ns, "deadline"),
-        (expired.deadline_ns, "deadline"),
-    )
-    limit_ns, limit = min((moment_ns, name) for moment_ns, name in given if moment_ns is not None)
-    return DeadlineMissed(
-        request=expired.id, limit=limit, limit_ns=limit_ns, arrived_ns=request.queued_ns, expired_ns=now_ns,
-        waited_ns=now_ns - request.queued_ns,
-    )  # fmt: skip
-
-
-def _word(outcome: StageOutcome) -> str:
-    """How a decision log calls an outcome."""
-    if isinstance(outcome, RequestCancelled):
-        return "cancelled"
-    return "failed" if isinstance(outcome, PlumblineError) else "ok"

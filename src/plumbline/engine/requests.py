@@ -70,6 +70,7 @@ class LaunchWork:
         requests: in the order of the batch.
         key: of the launch; only a lower one may run between its segments.
         launched_ns: absolute.
+        place: graph and number of the instance, for traces.
         nested: it runs between two segments of another launch of the lane.
         ended: it was ended between two segments.
     """
@@ -81,6 +82,7 @@ class LaunchWork:
     requests: Sequence[AcceptedRequest]
     key: Key
     launched_ns: int
+    place: str
     nested: bool = False
     ended: bool = False
 

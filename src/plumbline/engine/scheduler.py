@@ -11,10 +11,9 @@ and the caller decides (requirements L4-02..L4-04, L4-15, L4-23).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from plumbline.contracts.clock import Clock
@@ -36,8 +35,9 @@ from plumbline.engine.outcomes import (
 from plumbline.engine.promises import PromiseDesk, PromiseImpossible
 from plumbline.engine.requests import AcceptedRequest, execution_request
 from plumbline.engine.session import Session
+from plumbline.engine.status import EngineRunning, EngineStatus, EngineStopTimeout, WrongThread
 from plumbline.engine.tracing import EngineTrace
-from plumbline.errors import ExecutionError, PlumblineError, Recoverability, ResourceError
+from plumbline.errors import PlumblineError
 from plumbline.scheduling.admission.tasks import PeriodicTask
 from plumbline.scheduling.admission.verdict import Verdict
 from plumbline.scheduling.decisions import DecisionCore
@@ -53,69 +53,6 @@ LOOK_AGAIN_S = 0.1
 """How often a caller that waits for the last answer looks whether the engine ended meanwhile."""
 
 __all__ = ["EngineRunning", "EngineStatus", "EngineStopTimeout", "Scheduler", "WrongThread"]
-
-
-@dataclass(eq=False, kw_only=True)
-class EngineStopTimeout(ResourceError):
-    """A launch did not come back; its thread is left behind, so the process should end."""
-
-    code = "resource.engine_stop_timeout"
-    recoverability = Recoverability.FATAL
-    owner = "engine"
-    template = "the engine did not stop within {timeout_s} s: a launch did not return"
-
-    timeout_s: float
-
-
-@dataclass(eq=False, kw_only=True)
-class EngineRunning(ExecutionError):
-    """The engine runs already."""
-
-    code = "execution.engine_running"
-    owner = "engine"
-    template = "the engine runs already"
-
-
-@dataclass(eq=False, kw_only=True)
-class WrongThread(ExecutionError):
-    """Something that waits for the engine was called from a completion callback."""
-
-    code = "execution.engine_thread"
-    owner = "engine"
-    template = "{function} waits for the engine, so a completion callback may not call it"
-
-    function: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStatus:
-    """The engine at a moment. Numbers are read without stopping it, so they may be a step apart.
-
-    Attributes:
-        running_loop: whether the orchestration thread runs.
-        versions: loaded versions with their planned bytes.
-        queued: accepted and not launched; running: in launches.
-        launches: made since the start.
-        steps: turns of the loop and segment boundaries, over all starts.
-        oldest_launch_ns: when the oldest launch that still runs began, absolute monotonic; None when idle.
-        memory_bytes: planned, of all versions; budget_bytes: the most, None without limit.
-        callback_failures: completion callbacks that raised.
-        breaches: promises that were not kept.
-        failed: why the engine ended by itself, or empty.
-    """
-
-    running_loop: bool
-    versions: Mapping[VersionRef, int] = field(default_factory=dict)
-    queued: int = 0
-    running: int = 0
-    launches: int = 0
-    steps: int = 0
-    oldest_launch_ns: int | None = None
-    memory_bytes: int = 0
-    budget_bytes: int | None = None
-    callback_failures: int = 0
-    breaches: int = 0
-    failed: str = ""
 
 
 class Scheduler:
@@ -420,8 +357,8 @@ class Scheduler:
             oldest_launch_ns=None if loop is None else loop.oldest_launch_ns,
             memory_bytes=self._budget.used_bytes,
             budget_bytes=self._budget.budget_bytes,
-            callback_failures=0 if loop is None else loop.callback_failures,
-            breaches=0 if loop is None else loop.breaches,
+            callback_failures=0 if loop is None else loop.answers.callback_failures,
+            breaches=0 if loop is None else loop.answers.breaches,
             failed="" if failure is None else failure.message,
         )
 

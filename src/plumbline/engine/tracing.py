@@ -61,9 +61,7 @@ class EngineTrace:
                 )
             )  # fmt: skip
             self._emit(StreamAllocation(timestamp_ns=now_ns, request_id=name, stream_id=stream))
-        self._emit(
-            TensorAllocation(timestamp_ns=now_ns, tensor=_instance(work), size_bytes=_size(work), offset=0)
-        )
+        self._emit(TensorAllocation(timestamp_ns=now_ns, tensor=work.place, size_bytes=_size(work), offset=0))
         self._emit(
             KernelLaunch(
                 timestamp_ns=now_ns, request_id=_ids(work), stream_id=stream, operator=work.stage.graph
@@ -89,15 +87,11 @@ class EngineTrace:
     def released(self, work: LaunchWork, clock: Clock) -> None:
         """The instance and the stream of a launch are free."""
         if self._emit is not None:
-            self._emit(TensorDeallocation(timestamp_ns=clock.now_ns(), tensor=_instance(work)))
+            self._emit(TensorDeallocation(timestamp_ns=clock.now_ns(), tensor=work.place))
 
 
 def _ids(work: LaunchWork) -> str:
     return ",".join(request.call.id for request in work.requests)[:1024]
-
-
-def _instance(work: LaunchWork) -> str:
-    return f"{work.stage.graph}#{work.stage.instances.index(work.instance)}"
 
 
 def _size(work: LaunchWork) -> int:
