@@ -36,13 +36,12 @@ class SlotAllocator:
         order = (max(size - 1, 0) // SMALLEST_SLOT_BYTES).bit_length()
         if order >= self._orders:
             return None
-        free = self._free[order]
-        if not free and not self._split_into(order):
+        if not self._free[order] and not self._split_into(order):
             self._merge()
-            if not free and not self._split_into(order):
+            if not self._free[order] and not self._split_into(order):
                 return None
         self.used_bytes += SMALLEST_SLOT_BYTES << order
-        return self._start + free.pop(), order
+        return self._start + self._free[order].pop(), order
 
     def give(self, slot: tuple[int, int]) -> None:
         """Take a slot back that `take` gave."""
