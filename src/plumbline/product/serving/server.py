@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version as installed_version
-from typing import Any
 
 from plumbline.product.serving.canary_door import CanaryDoor
+from plumbline.product.serving.documents import merge_documents
 from plumbline.product.serving.options import ServeOptions
 from plumbline.product.serving.runtime import Runtime, open_runtime
 from plumbline.serving.api.application import native_application
 from plumbline.serving.api.parts import NativeParts
-from plumbline.serving.gateway.application import build_application
+from plumbline.serving.gateway.application import GatewayApplication, build_application
 from plumbline.serving.gateway.parts import Gateway, GatewayOptions
 from plumbline.serving.gateway.server import Listening, ServerKind, serve
-from plumbline.serving.open_inference.openapi import openapi_document
 
-__all__ = ["merge_documents", "run_server"]
-
-_NAME = "plumbline"
+__all__ = ["run_server"]
 
 
 async def run_server(
@@ -52,7 +49,7 @@ async def run_server(
 
         try:
             return await serve(
-                build_application(_gateway(runtime)),
+                _application(runtime),
                 host=options.host,
                 port=options.port,
                 grpc_port=options.grpc_port,
@@ -73,24 +70,27 @@ async def _load_models(runtime: Runtime, on_ready: Callable[[Runtime], None]) ->
     on_ready(runtime)
 
 
-def _gateway(runtime: Runtime) -> Gateway:
+def _application(runtime: Runtime) -> GatewayApplication:
     options = runtime.options
     release = installed_version("plumbline-runtime")
     native = native_application(_native_parts(runtime, release))
-    return Gateway(
-        inference=runtime.inference,
-        models=runtime.directory,
-        health=runtime.health,
-        authenticator=runtime.authenticator,
-        native=native,
-        openapi=lambda: merge_documents(openapi_document(_NAME, release), native.openapi()),
-        options=GatewayOptions(
-            version=release,
-            allowed_origins=options.allowed_origins,
-            allowed_hosts=options.allowed_hosts,
-        ),
-        clock=runtime.clock,
+    application = build_application(
+        Gateway(
+            inference=runtime.inference,
+            models=runtime.directory,
+            health=runtime.health,
+            authenticator=runtime.authenticator,
+            native=native,
+            openapi=lambda: merge_documents(application.openapi, native.openapi()),
+            options=GatewayOptions(
+                version=release,
+                allowed_origins=options.allowed_origins,
+                allowed_hosts=options.allowed_hosts,
+            ),
+            clock=runtime.clock,
+        )
     )
+    return application
 
 
 def _native_parts(runtime: Runtime, release: str) -> NativeParts:
@@ -108,22 +108,3 @@ def _native_parts(runtime: Runtime, release: str) -> NativeParts:
         allowed_origins=runtime.options.allowed_origins,
         clock=runtime.clock,
     )
-
-
-def merge_documents(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """One OpenAPI document of two that share no path; a schema of both must be the same.
-
-    Raises:
-        ValueError: they contradict each other, which is our bug.
-    """
-    merged = {**first, "paths": {**first["paths"], **second["paths"]}}
-    kinds = {*first.get("components", {}), *second.get("components", {})}
-    merged["components"] = {}
-    for kind in sorted(kinds):
-        ours = first.get("components", {}).get(kind, {})
-        theirs = second.get("components", {}).get(kind, {})
-        for name in ours.keys() & theirs.keys():
-            if ours[name] != theirs[name]:
-                raise ValueError(f"two documents disagree about {kind}/{name}")
-        merged["components"][kind] = {**ours, **theirs}
-    return merged
