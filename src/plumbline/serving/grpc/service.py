@@ -16,6 +16,7 @@ from plumbline.serving.grpc.messages import Caller, infer_call, infer_response, 
 from plumbline.serving.open_inference.documents import EXTENSIONS, index_document, ready_versions
 from plumbline.serving.open_inference.refusals import ExtensionRefused, ParameterRefused
 from plumbline.serving.open_inference.repository_parameters import read_load, read_unload
+from plumbline.serving.open_inference.sixteen_bits import SIXTEEN_BITS, verify_sixteen_bits
 from plumbline.serving.ports import Permission
 
 __all__ = ["SERVICE", "InferenceGrpc"]
@@ -149,6 +150,9 @@ class InferenceGrpc:
     async def _model_infer(self, request: pb.ModelInferRequest, caller: Caller) -> pb.ModelInferResponse:
         parts = self._parts
         call, wanted = infer_call(request, caller, parts.limits.tensors)
+        ambiguous = [(t.name, t.datatype) for t in request.inputs if t.datatype in SIXTEEN_BITS]
+        if ambiguous:
+            verify_sixteen_bits(ambiguous, parts.models, call.model, call.version)
         result = await parts.inference.infer(call)
         if parts.trace.is_on:
             parts.trace.record(call, result)

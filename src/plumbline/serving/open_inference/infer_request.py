@@ -21,6 +21,7 @@ from plumbline.serving.open_inference.refusals import (
     TensorTooLarge,
 )
 from plumbline.serving.open_inference.scheduling_parameters import Terms, read_terms
+from plumbline.serving.open_inference.sixteen_bits import SIXTEEN_BITS
 from plumbline.serving.open_inference.tensors import array_from_json, array_from_raw, verify_tensor
 
 __all__ = ["InferRequest", "WantedOutput", "decode_infer_request", "wanted_output"]
@@ -76,12 +77,14 @@ class InferRequest:
         client_id: the `id` of the body, echoed and otherwise without meaning.
         binary_outputs: whether outputs travel as binary data unless they say otherwise.
         outputs: how the wanted ones travel, by name; empty when all are wanted.
+        sixteen_bits: name and datatype of the inputs that are `BF16` or `UINT16`.
     """
 
     call: InferenceCall
     client_id: str
     binary_outputs: bool
     outputs: Mapping[str, WantedOutput]
+    sixteen_bits: tuple[tuple[str, str], ...] = ()
 
 
 def decode_infer_request(asked: Asked, model: str, version: str | None, limits: TensorLimits) -> InferRequest:
@@ -115,6 +118,7 @@ def decode_infer_request(asked: Asked, model: str, version: str | None, limits: 
         client_id=body.id,
         binary_outputs=terms.binary_outputs,
         outputs=outputs,
+        sixteen_bits=tuple((t.name, t.datatype) for t in body.inputs if t.datatype in SIXTEEN_BITS),
     )
 
 
@@ -128,7 +132,7 @@ def wanted_output(name: str, parameters: Mapping[str, Any] | None) -> WantedOutp
     if not parameters:
         return _AS_ASKED
     binary, classes = parameters.get("binary_data"), parameters.get("classification", 0)
-    if binary is not None and not isinstance(binary, bool):
+    if "binary_data" in parameters and not isinstance(binary, bool):
         raise ParameterRefused(parameter="binary_data", reason="expected true or false")
     if isinstance(classes, bool) or not isinstance(classes, int) or not 0 <= classes < 2**31:
         raise ParameterRefused(parameter="classification", reason="expected a number of classes")

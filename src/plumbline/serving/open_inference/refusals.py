@@ -57,7 +57,6 @@ class TensorTooLarge(ValidationError):
 
     code = "validation.tensor_too_large"
     owner = "gateway"
-    http_status = 413
     template = "tensor {tensor!r}: {what} is {given}, at most {limit}"
 
     tensor: str

@@ -29,6 +29,7 @@ from plumbline.serving.open_inference.refusals import (
 )
 from plumbline.serving.open_inference.repository_parameters import read_load, read_object, read_unload
 from plumbline.serving.open_inference.route_table import Handle, Operation, Route
+from plumbline.serving.open_inference.sixteen_bits import verify_sixteen_bits
 from plumbline.serving.open_inference.trace_settings import TraceSettings
 from plumbline.serving.ports import HealthService, InferenceService, ModelDirectory, Permission
 
@@ -95,6 +96,8 @@ class OpenInference:
             PlumblineError: what is wrong with the request, or the outcome of the call.
         """
         request = decode_infer_request(asked, model, version, self._limits)
+        if request.sixteen_bits:
+            verify_sixteen_bits(request.sixteen_bits, self._models, model, version)
         result = await self._inference.infer(request.call)
         if self._trace.is_on:
             self._trace.record(request.call, result)
@@ -201,7 +204,7 @@ class OpenInference:
         return read_object(asked.body)
 
     def _parameters(self, asked: Asked) -> Mapping[str, Any]:
-        parameters = self._document(asked).get("parameters") or {}
+        parameters = self._document(asked).get("parameters", {})
         if not isinstance(parameters, dict):
             raise ProtocolRefused(reason="parameters: expected an object")
         return parameters

@@ -21,6 +21,10 @@ def reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
 def _object(required: dict[str, Any], optional: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     properties = {**required, **(optional or {})}
     return {"type": "object", "properties": properties, "required": sorted(required), **more}
@@ -54,7 +58,7 @@ _PARAMETERS = {"type": "object", "maxProperties": 64, "additionalProperties": _P
 _TERMS = _object(
     {},
     {
-        "priority": {"type": "integer", "minimum": 0, "maximum": 2**32},
+        "priority": {"type": "integer", "minimum": 0, "maximum": 2**53},
         "timeout": {"type": "integer", "minimum": 0, "maximum": 2**53},
         "plumbline_deadline_us": {"type": "integer", "minimum": 0, "maximum": 2**53},
         "binary_data_output": _FLAG,
@@ -67,6 +71,7 @@ _SHAPE = {
     "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
 }
 _TENSOR = _object({"name": _TEXT, "datatype": _DATATYPE, "shape": _many({"type": "integer", "minimum": -1})})
+_NUMBER_TEXT = {"type": ["string", "integer", "null"], "maximum": 10**15 - 1}
 _DURATION = _object({"count": _COUNT, "ns": _COUNT})
 _DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 _CONFIG_TENSOR = _object(
@@ -134,7 +139,9 @@ SCHEMAS: dict[str, Any] = {
                 "items": _object(
                     {"name": _NAME, "shape": _SHAPE, "datatype": _DATATYPE},
                     {
-                        "parameters": _object({}, {"binary_data_size": _COUNT}, additionalProperties=False),
+                        "parameters": _or_null(
+                            _object({}, {"binary_data_size": _COUNT}, additionalProperties=False)
+                        ),
                         "data": {"type": "array"},
                     },
                 ),
@@ -142,20 +149,22 @@ SCHEMAS: dict[str, Any] = {
         },
         {
             "id": {"type": "string", "maxLength": 256},
-            "parameters": _TERMS,
+            "parameters": _or_null(_TERMS),
             "outputs": {
-                "type": "array",
+                "type": ["array", "null"],
                 "maxItems": 256,
                 "items": _object(
                     {"name": _TEXT},
                     {
-                        "parameters": _object(
-                            {},
-                            {
-                                "binary_data": _FLAG,
-                                "classification": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
-                            },
-                            additionalProperties=False,
+                        "parameters": _or_null(
+                            _object(
+                                {},
+                                {
+                                    "binary_data": _FLAG,
+                                    "classification": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+                                },
+                                additionalProperties=False,
+                            )
                         )
                     },
                 ),
@@ -196,8 +205,8 @@ SCHEMAS: dict[str, Any] = {
         "additionalProperties": False,
         "properties": {
             "trace_level": {"enum": ["OFF", "TIMESTAMPS", ["OFF"], ["TIMESTAMPS"], None]},
-            "trace_rate": {"type": ["string", "null"], "pattern": "^[1-9][0-9]{0,14}$"},
-            "trace_count": {"type": ["string", "null"], "pattern": "^[0-9]{1,15}$"},
+            "trace_rate": {**_NUMBER_TEXT, "pattern": "^[1-9][0-9]{0,14}$", "minimum": 1},
+            "trace_count": {**_NUMBER_TEXT, "pattern": "^[0-9]{1,15}$", "minimum": -1},
         },
     },
 }
