@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -33,7 +35,9 @@ from plumbline.product.sessions import version_options
 
 __all__ = ["PASSAGES", "write_demo_repository"]
 
-PASSAGES = 600
+PASSAGES = 2400
+MAX_LANES = 4
+TEXTS_A_PART = 100
 ENCODER_FILES = (
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json",
@@ -66,7 +70,7 @@ def write_demo_repository(
     Args:
         folder: of the repository, made when absent.
         passages: docstrings that can be found.
-        progress: called with the name of each model as its turn comes.
+        progress: called with the name of each model as its turn comes, and while passages are embedded.
 
     Returns:
         The folder.
@@ -89,7 +93,7 @@ def write_demo_repository(
     placed = put("minilm", {name: encoder / name for name in ENCODER_FILES if (encoder / name).is_file()})
     put("echo", {"model.onnx": write_echo(), "version.toml": b"max_batch = 64\n"})
     put("random-cnn", {"model.onnx": write_random_cnn(), "README.md": _RANDOM})
-    put("nearest", _nearest_files(placed, passages))
+    put("nearest", _nearest_files(placed, passages, progress))
     stages = "".join(_STAGE.format(model=model, version=versions[model]) for model in ("minilm", "nearest"))
     put("semantic-search", {"pipeline.toml": f"{_PIPELINE}stages = [\n{stages}]\n".encode()})
     document = json.dumps({"key": key, "versions": versions}, indent=1)
@@ -155,12 +159,11 @@ def _digest(folder: Path) -> str:
     return state.hexdigest()
 
 
-def _nearest_files(encoder: Path, passages: int) -> Files:
+def _nearest_files(encoder: Path, passages: int, progress: Callable[[str], None]) -> Files:
     """The class, the passages, and their vectors as the served encoder computes them."""
     found = collect_passages(passages)
     vectors = BytesIO()
-    with _opened(encoder) as model:
-        np.save(vectors, model.encode([p.embedded_text for p in found]), allow_pickle=False)
+    np.save(vectors, _embed(encoder, [p.embedded_text for p in found], progress), allow_pickle=False)
     listed = json.dumps([[p.name, p.text] for p in found], ensure_ascii=False)
     return {
         "model.py": Path(nearest.__file__),
@@ -170,7 +173,20 @@ def _nearest_files(encoder: Path, passages: int) -> Files:
     }
 
 
-def _opened(encoder: Path) -> TextEncoder:
-    """The encoder with the options that it is served with, so that it is compiled once."""
-    options = replace(version_options(VersionSettings()), contexts=1)
-    return cast(TextEncoder, open_prepared(prepare(encoder, options), encoder, options))
+def _embed(encoder: Path, texts: list[str], progress: Callable[[str], None]) -> np.ndarray:
+    """Vectors of texts, by the executable that will serve, on as many processors as there are.
+
+    A vector has the same bits whatever runs beside it.
+    """
+    lanes = max(1, min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MAX_LANES))
+    options = replace(version_options(VersionSettings()), contexts=lanes)
+    parts = [texts[begin : begin + TEXTS_A_PART] for begin in range(0, len(texts), TEXTS_A_PART)]
+    done: list[np.ndarray] = []
+    with (
+        cast(TextEncoder, open_prepared(prepare(encoder, options), encoder, options)) as model,
+        ThreadPoolExecutor(lanes) as pool,
+    ):
+        for part in pool.map(model.encode, parts):
+            done.append(part)
+            progress(f"nearest: {sum(map(len, done))} of {len(texts)} passages")
+    return np.concatenate(done) if done else np.empty((0, 384), np.float32)
