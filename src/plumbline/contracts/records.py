@@ -104,7 +104,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment", gc=Fa
         number: of the segment, from 0.
         first_record: number of this record in the log, from 0.
         wall_ns: the same moment, nanoseconds since 1970 UTC.
-        fresh: whether a new writer began it; what the one before had queued or running ended with it.
+        fresh: whether a new life began with it; what was queued or running before ended with that one.
     """
 
     time_ns: int

@@ -25,8 +25,8 @@ class Journal(Protocol):
 class DecisionRecorder:
     """Records what a core decides. Made after the core, before its first call; used on its thread.
 
-    A journal that fails ends the recording, never the scheduling: `stopped_because` then says why, and the
-    log ends at the last record before.
+    A journal that fails, or a value that no record can hold (a key of a policy beyond 64 bits), ends the
+    recording, never the scheduling: `stopped_because` then says why, and the log ends at the record before.
 
     >>> recorder = DecisionRecorder(core, DecisionLog(folder, "worker-0"))  # doctest: +SKIP
     """
@@ -48,6 +48,8 @@ class DecisionRecorder:
             self._journal.append(encode_record(record))
         except PlumblineError as error:
             self.stopped_because = error.message
+        except (OverflowError, TypeError, ValueError) as error:
+            self.stopped_because = f"a {type(record).__name__} that cannot be written: {error}"
 
     def _snapshot(self) -> bytes:
         return encode_record(self._core.snapshot_record(self._time_ns))

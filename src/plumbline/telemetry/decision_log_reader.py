@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from plumbline.contracts.records import Record, decode_record
 from plumbline.errors import ArtifactError
 from plumbline.telemetry.decision_log_files import (
+    SUFFIX,
     DecisionLogDamaged,
     SegmentContents,
     StoredRecord,
@@ -84,7 +85,9 @@ def read_log(folder: Path, name: str) -> LogContents:
 
 
 def read_logs(path: Path) -> list[LogContents]:
-    """Read every log of a folder, or the one segment of a file.
+    """Read every log of a folder and the folders in it, or the one segment of a file.
+
+    A log of a folder inside is named `folder/name`.
 
     Raises:
         DecisionLogAbsent: nothing is there.
@@ -93,10 +96,14 @@ def read_logs(path: Path) -> list[LogContents]:
     if path.is_file():
         segment = read_segment(path)
         return [_joined(segment.segment.log, [segment])]
-    names = log_names(path) if path.is_dir() else []
-    if not names:
+    folders = sorted({file.parent for file in path.rglob(f"*{SUFFIX}")}) if path.is_dir() else []
+    logs = []
+    for folder in folders:
+        inside = "" if folder == path else f"{folder.relative_to(path).as_posix()}/"
+        logs += [replace(read_log(folder, name), name=inside + name) for name in log_names(folder)]
+    if not logs:
         raise DecisionLogAbsent(name=path.name, known="none")
-    return [read_log(path, name) for name in names]
+    return logs
 
 
 def _verify_joined(segments: Sequence[SegmentContents]) -> None:

@@ -124,6 +124,43 @@ def test_a_journal_that_fails_ends_the_recording_and_not_the_scheduling() -> Non
     assert "no space left" in recorder.stopped_because
 
 
+def test_a_value_that_no_record_can_hold_ends_the_recording_and_not_the_scheduling(tmp_path: Path) -> None:
+    from plumbline.scheduling.policies.fifo import FifoPolicy
+
+    class Huge(FifoPolicy):
+        def enter(self, request: ExecutionRequest, arrival: int) -> tuple[int, ...]:
+            return (1 << 80, arrival)
+
+    log = DecisionLog(tmp_path, "w")
+    core = DecisionCore(policy=Huge(), capacity=20, streams=1)
+    recorder = DecisionRecorder(core, log)
+    core.submit(ExecutionRequest(id=RequestId("a"), graph="m@1", tenant=TenantId("t")), 0)
+    assert isinstance(core.select(0, 0), Launch)
+    assert recorder.stopped_because is not None
+    assert "Arrival" in recorder.stopped_because
+    log.close()
+    replay(read_log(tmp_path, "w").bodies)
+
+
+def test_a_second_life_of_an_engine_goes_on_in_the_same_log(tmp_path: Path) -> None:
+    """Its core is fresh; what the first one had has ended with it."""
+    log = DecisionLog(tmp_path, "w")
+    for life in range(2):
+        core = DecisionCore(policy=open_policy("fair"), capacity=20, streams=1)
+        DecisionRecorder(core, log)
+        for number in range(3):
+            core.submit(
+                ExecutionRequest(id=RequestId(f"r{life}-{number}"), graph="m@1", tenant=TenantId("t")), number
+            )
+    log.close()
+    contents = read_log(tmp_path, "w")
+    result = replay(contents.bodies)
+    assert result.digest == contents.digest
+    assert result.core is not None
+    assert result.core.snapshot() == core.snapshot()
+    assert [r.fresh for r in contents.records() if isinstance(r, Segment)] == [True, True]
+
+
 def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = main(list(arguments))
     return code, capsys.readouterr().out
@@ -131,14 +168,14 @@ def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 def test_plumb_replay_says_identical_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record_load(tmp_path / "logs")
-    record_load(tmp_path / "logs", "edf", name="worker-1", count=50)
+    record_load(tmp_path / "logs" / "inner", "edf", name="engine", count=50)
     svg, trace = tmp_path / "t.svg", tmp_path / "t.json"
     code, out = run_cli(
         capsys, "replay", str(tmp_path / "logs"), "--svg", str(svg), "--perfetto", str(trace), "--json"
     )
     logs = json.loads(out)["logs"]
     assert code == 0
-    assert [log["name"] for log in logs] == ["worker-0", "worker-1"]
+    assert [log["name"] for log in logs] == ["worker-0", "inner/engine"]
     assert all(log["identical"] and log["digest"] == log["replayed_digest"] for log in logs)
     picture = ElementTree.fromstring(svg.read_text(encoding="utf-8"))
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}rect"))) > 50
@@ -148,6 +185,10 @@ def test_plumb_replay_says_identical_and_draws(tmp_path: Path, capsys: pytest.Ca
     finished = sum(isinstance(r, Finish) for r in records)
     assert finished - 2 <= sum(e["pid"] == 1 for e in launches) <= finished
     assert all(e["dur"] > 0 for e in launches)
+    code, out = run_cli(capsys, "replay", str(tmp_path / "logs"), "--name", "inner/engine")
+    assert code == 0
+    assert "worker-0" not in out
+    assert main(["replay", str(tmp_path / "logs"), "--name", "nobody"]) != 0
     assert {e["ph"] for e in events} >= {"X", "b", "e", "C", "M"}
 
 

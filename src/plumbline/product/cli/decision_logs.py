@@ -13,18 +13,22 @@ __all__ = ["find_logs", "replay_log"]
 
 
 def find_logs(place: str, name: str | None = None) -> list[LogContents]:
-    """Every log of a folder, or one of it by name, or the segment in a file.
+    """Every log of a folder and those in it, or one of them by name, or the segment in a file.
 
     Raises:
-        DecisionLogAbsent: nothing is there.
+        DecisionLogAbsent: nothing is there, or nothing of this name.
         DecisionLogDamaged: naming the first record that is not what was written.
     """
-    from plumbline.telemetry.decision_log_reader import DecisionLogAbsent, read_log, read_logs
+    from plumbline.telemetry.decision_log_reader import DecisionLogAbsent, read_logs
 
     try:
-        return [read_log(Path(place), name)] if name is not None else read_logs(Path(place))
+        logs = read_logs(Path(place))
     except OSError as error:
         raise DecisionLogAbsent(name=Path(place).name, known="none") from error
+    chosen = [log for log in logs if name in (None, log.name)]
+    if not chosen:
+        raise DecisionLogAbsent(name=str(name)[:80], known=", ".join(log.name for log in logs))
+    return chosen
 
 
 def replay_log(log: LogContents, watch: Watcher | None = None) -> Replayed:
