@@ -112,14 +112,14 @@ class Intake:
 
     # -- orchestration loop ----------------------------------------------------------------------------------
 
-    def take(self) -> Message | None:
-        """The oldest message, or None."""
-        return self._messages.popleft() if self._messages else None
+    def take(self) -> Message:
+        """The oldest message; there is one."""
+        return self._messages.popleft()
 
     @property
-    def has_messages(self) -> bool:
-        """Whether `take` would give something."""
-        return bool(self._messages)
+    def messages(self) -> int:
+        """How many messages there are."""
+        return len(self._messages)
 
     def sleep(self, timeout_s: float) -> None:
         """Wait until somebody calls `wake`, or the time is over."""

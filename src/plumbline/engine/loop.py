@@ -89,7 +89,7 @@ class OrchestrationLoop:
         on_failed: Callable[[PlumblineError], None], debug: bool, desk: PromiseDesk | None = None,
     ) -> None:  # fmt: skip
         self._desk, self.watches_boundaries = desk, desk is not None
-        self._core, self._intake, self._clock, self._trace = core, intake, clock, trace
+        self._core, self.intake, self._clock, self._trace = core, intake, clock, trace
         self._progress, self._on_failed, self._debug = progress, on_failed, debug
         self._lanes = LaneTable(lanes, self, name)
         self.answers = Answers(intake=intake, core=core, clock=clock, trace=trace, desk=desk)
@@ -154,7 +154,7 @@ class OrchestrationLoop:
     def cancel(self, request_id: str) -> None:
         """The caller does not want a request any more."""
         self._verify_thread("cancel")
-        request = self._intake.alive.get(request_id)
+        request = self.intake.alive.get(request_id)
         if request is None:
             return
         queued = self._core.cancel(request_id, self._clock.now_ns())
@@ -196,7 +196,7 @@ class OrchestrationLoop:
         self._verify_thread("end")
         self._draining = self._ending = True
         now_ns = self._clock.now_ns()
-        for request in tuple(self._intake.alive.values()):
+        for request in tuple(self.intake.alive.values()):
             if self._core.cancel(request.call.id, now_ns) is not None:
                 self._deliver(request, EngineStopped(retry_after_s=RETRY_AFTER_S))
         self._lanes.call_attention()
@@ -205,14 +205,14 @@ class OrchestrationLoop:
 
     def post(self, handle: Callable[[object], None], argument: object) -> None:
         """Let the orchestration thread call `handle(argument)`. On any thread."""
-        self._intake.post(handle, argument)
+        self.intake.post(handle, argument)
 
     def poll(self) -> None:
-        """Take every message that is there."""
+        """Take every message that is there now; what comes meanwhile waits for the next turn."""
         self._count_step()
-        take = self._intake.take
-        while (message := take()) is not None:
-            message[0](message[1])
+        for _ in range(self.intake.messages):
+            handle, argument = self.intake.take()
+            handle(argument)
 
     def at_boundary(self, work: LaunchWork, segment: int) -> bool | LaunchWork:
         """Whether a launch goes on between two segments, or makes room for a more urgent one first."""
@@ -264,8 +264,8 @@ class OrchestrationLoop:
             while not self._is_over():
                 self.poll()
                 self._expire()
-                if not self._dispatch() and not self._intake.has_messages and not self._is_over():
-                    self._intake.sleep(self._sleep_s())
+                if not self._dispatch() and not self.intake.messages and not self._is_over():
+                    self.intake.sleep(self._sleep_s())
         except Exception as error:  # noqa: BLE001 - the engine loop: nothing may be left unanswered
             self._fail(error)
         finally:
@@ -274,7 +274,7 @@ class OrchestrationLoop:
     def _is_over(self) -> bool:
         if not self._draining:
             return False
-        return not self._works and (self._ending or not self._intake.alive) and not self._intake.has_messages
+        return not self._works and (self._ending or not self.intake.alive) and not self.intake.messages
 
     def _dispatch(self) -> bool:
         """Start what can start; whether anything did."""
@@ -299,7 +299,7 @@ class OrchestrationLoop:
         return True
 
     def _make_work(self, launch: Launch, *, nested: bool = False) -> LaunchWork:
-        alive = self._intake.alive
+        alive = self.intake.alive
         requests = [alive[request.id] for request in launch.requests]
         stage = self._graphs[launch.requests[0].graph]
         instance = stage.free.popleft()
@@ -381,7 +381,7 @@ class OrchestrationLoop:
         if expiry_ns > now_ns:
             return
         for expired in self._core.expire(now_ns):
-            request = self._intake.alive.get(expired.id)
+            request = self.intake.alive.get(expired.id)
             if request is not None:
                 self._deliver(request, missed(request, expired, now_ns))
 
@@ -435,9 +435,9 @@ class OrchestrationLoop:
         failure = EngineFailed(reason=f"{type(error).__name__}: {error}"[:300])
         failure.__cause__ = error
         self.failure = failure
-        self._intake.shut()
+        self.intake.shut()
         self._ending = True
-        for request in tuple(self._intake.alive.values()):
+        for request in tuple(self.intake.alive.values()):
             self._deliver(request, failure)
         self._on_failed(failure)
 

@@ -233,6 +233,8 @@ class Scheduler:
     ) -> RequestId:
         """Accept a call. Returns at once; `on_done` is called exactly once, on the orchestration thread.
 
+        The arrays of the call are read until then; the caller leaves them as they are.
+
         Raises:
             VersionNotLoaded, RequestIdRefused, OutputUnknown, ExecutionRequestRefused, PriorityRefused: the
                 call is wrong, or names what is not there; so are its inputs, by the session's own errors.
@@ -255,7 +257,7 @@ class Scheduler:
         loop = self._loop
         if loop is None:
             raise EngineStopped(retry_after_s=RETRY_AFTER_S)
-        self._intake.offer(request, loop.arrive)
+        loop.intake.offer(request, loop.arrive)
         return call.id
 
     def cancel(self, request_id: str) -> bool:
@@ -264,10 +266,10 @@ class Scheduler:
         Returns:
             False when no such request is alive. True is no promise: it may just be finishing.
         """
-        loop, intake = self._loop, self._intake
-        if loop is None or not intake.mark_cancelled(request_id):
+        loop = self._loop
+        if loop is None or not loop.intake.mark_cancelled(request_id):
             return False
-        intake.post(loop.cancel, request_id)
+        loop.intake.post(loop.cancel, request_id)
         return True
 
     # -- promises --------------------------------------------------------------------------------------------
@@ -319,7 +321,7 @@ class Scheduler:
             except PlumblineError as error:
                 answered.set_exception(error)
 
-        self._intake.post(loop.answer, carry_out)
+        loop.intake.post(loop.answer, carry_out)
         while loop.is_alive:
             with suppress(TimeoutError):
                 return answered.result(LOOK_AGAIN_S)

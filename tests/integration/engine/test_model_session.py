@@ -20,7 +20,7 @@ from plumbline.engine.memory import MemoryBudgetRefused
 from plumbline.engine.model import InputRefused, Model
 from plumbline.engine.outcomes import RequestCancelled
 from plumbline.engine.scheduler import Scheduler
-from plumbline.engine.sessions.model import ModelSession
+from plumbline.engine.sessions.model import ModelSession, SegmentBoundsRefused
 from plumbline.execution.artifact import read_manifest
 from plumbline.execution.code import SharedLibrary
 from plumbline.hardware.cpu import CpuDevice, CpuStream
@@ -177,6 +177,16 @@ def test_a_request_waits_for_no_stream_event_or_device(network, model, scheduler
             scheduler.submit(REF, call(network, str(number), rows=(number % 4,)), told)
         told.wait(20)
         assert [waits[name].call_count for name in names] == [0, 0, 0]
+
+
+def test_bounds_of_another_number_of_segments_are_refused(model):
+    with pytest.raises(SegmentBoundsRefused, match="bound 7"):
+        ModelSession(REF, model, VersionSettings(segment_bounds_ns=(5,) * 7))
+    admitted = ModelSession(REF, model, VersionSettings(segment_bounds_ns=(5,))).admit(
+        {name: array[:1] for name, array in ModelSession(REF, model, VersionSettings()).example().items()},
+        {}, "local",
+    )  # fmt: skip
+    assert (admitted.cost_bound_ns, admitted.segment_bounds_ns) == (5, (5,))
 
 
 def test_the_example_fills_the_bounds_and_runs(network, model):

@@ -20,7 +20,15 @@ from plumbline.execution.artifact import Binding, Manifest
 from plumbline.execution.context import ExecutionContext
 from plumbline.scheduling.request import BatchTerms
 
-__all__ = ["BatchingRefused", "ModelInputs", "ModelSession", "planned_memory"]
+__all__ = [
+    "BatchingRefused",
+    "ModelInputs",
+    "ModelSession",
+    "SegmentBoundsRefused",
+    "planned_memory",
+    "run_segments",
+    "verify_segment_bounds",
+]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -34,6 +42,19 @@ class BatchingRefused(ValidationError):
     version: str
     symbol: str
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class SegmentBoundsRefused(ValidationError):
+    """Calibrated bounds of another number of segments: they were measured on another build."""
+
+    code = "validation.segment_bounds"
+    owner = "engine"
+    template = "version {version!r} has {segments} segments, its settings bound {bounds}; calibrate it again"
+
+    version: str
+    segments: int
+    bounds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +88,7 @@ class ModelSession:
 
     Raises:
         BatchingRefused: the settings name a batch symbol that is not the proved one.
+        SegmentBoundsRefused: the settings bound other segments than the model has.
     """
 
     def __init__(self, ref: VersionRef, model: Model, settings: VersionSettings, *, digest: str = "") -> None:
@@ -75,6 +97,7 @@ class ModelSession:
         self._symbol = _batch_symbol(ref, settings, model.manifest)
         bound = self._manifest.symbols[self._symbol] if self._symbol else 0
         self._max_rows = min(settings.max_batch or bound, bound)
+        verify_segment_bounds(ref, settings, model.manifest)
         self._segments_ns = settings.segment_bounds_ns
         self._cost_ns = sum(self._segments_ns) or settings.cost_bound_ns
         memory = planned_memory(model, settings.instances)
@@ -209,6 +232,17 @@ def run_segments(context: ExecutionContext, between: Callable[[int], bool]) -> b
             return False
         run()
     return True
+
+
+def verify_segment_bounds(ref: VersionRef, settings: VersionSettings, manifest: Manifest) -> None:
+    """Calibrated bounds, where there are any, are those of the segments of this build.
+
+    Raises:
+        SegmentBoundsRefused: they are not.
+    """
+    bounds, segments = len(settings.segment_bounds_ns), len(manifest.segments)
+    if bounds not in (0, segments):
+        raise SegmentBoundsRefused(version=str(ref), segments=segments, bounds=bounds)
 
 
 def planned_memory(model: Model, instances: int) -> dict[str, int]:

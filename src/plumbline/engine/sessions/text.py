@@ -15,7 +15,7 @@ from plumbline.contracts.versions import VersionSettings
 from plumbline.engine.encoder import Pack, TextEncoder, pack_rows
 from plumbline.engine.model import InputRefused
 from plumbline.engine.session import Admitted, Instance
-from plumbline.engine.sessions.model import planned_memory, run_segments
+from plumbline.engine.sessions.model import planned_memory, run_segments, verify_segment_bounds
 from plumbline.engine.tokenization import TextRefused
 from plumbline.execution.context import ExecutionContext
 from plumbline.scheduling.request import BatchTerms
@@ -63,6 +63,9 @@ class TextSession:
         encoder: opened without contexts of its own.
         settings: of the version; `max_batch` bounds the texts of one launch.
         digest: of its content.
+
+    Raises:
+        SegmentBoundsRefused: the settings bound other segments than the encoder has.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class TextSession:
         symbols = encoder.manifest.symbols
         rows = min(settings.max_batch or symbols["rows"], symbols["rows"])
         self._bounds = TextBounds(tokens=symbols["tokens"], rows=rows)
+        verify_segment_bounds(ref, settings, encoder.manifest)
         self._segments_ns = settings.segment_bounds_ns
         self._cost_ns = sum(self._segments_ns) or settings.cost_bound_ns
         memory = planned_memory(encoder, settings.instances)
