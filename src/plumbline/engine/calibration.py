@@ -316,7 +316,10 @@ def _saturated(session: Session, loaders: int, version: str) -> Iterator[None]:
 
     def work(instance: Instance) -> None:
         while not stop.is_set():
-            instance.run([request], lambda _segment: not stop.is_set())
+            results = instance.run([request], lambda _segment: not stop.is_set())
+            for failed in results or ():
+                if isinstance(failed, Exception):
+                    raise failed
 
     with ExitStack() as opened:
         pool = opened.enter_context(ThreadPoolExecutor(loaders, thread_name_prefix="plumbline load"))

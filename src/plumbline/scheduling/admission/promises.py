@@ -105,6 +105,16 @@ class StreamPromises:
         """Ids of promised jobs that are alive, in order of arrival."""
         return tuple(self._pending)
 
+    def earliest_release_ns(self, task: str) -> int:
+        """From when on the next job of a task may come.
+
+        Raises:
+            PromiseUnknown: there is no such task.
+        """
+        if task not in self._earliest_ns:
+            raise self._unknown(task, "no such task")
+        return self._earliest_ns[task]
+
     # -- asking ------------------------------------------------------------------------------------------
 
     def register_task(self, task: PeriodicTask, now_ns: int) -> Verdict:
