@@ -137,7 +137,8 @@ def source_files(
 
 
 def walk_files(folder: Path, limits: RepositoryLimits) -> list[tuple[str, os.stat_result]]:
-    """Relative paths below a folder with their facts, sorted; names that begin with a dot are left out.
+    """Relative paths below a folder with their facts, sorted. What tools leave behind is no content: names
+    that begin with a dot, and `__pycache__`.
 
     Raises:
         FileRefused: a symbolic link, or something that is neither file nor folder.
@@ -151,7 +152,7 @@ def walk_files(folder: Path, limits: RepositoryLimits) -> list[tuple[str, os.sta
             for entry in entries:
                 path = f"{inside}/{entry.name}" if inside else entry.name
                 facts = entry.stat(follow_symlinks=False)
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or entry.name == "__pycache__":
                     continue
                 if stat.S_ISLNK(facts.st_mode):
                     raise FileRefused(file=ascii(path), reason="it is a symbolic link")

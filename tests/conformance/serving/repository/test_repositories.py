@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -70,15 +71,28 @@ class TestMemoryRepository(RepositoryConformance):
         content[path] = bytes([content[path][0] ^ 1]) + content[path][1:]
 
 
+class Door:
+    """An application behind which each test puts its own."""
+
+    def __init__(self) -> None:
+        self.behind: Application = repository_app(MemoryRepository())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.behind(scope, receive, send)
+
+
 class TestHttpRepository(RepositoryConformance):
+    @pytest.fixture(scope="class")
+    def door(self) -> Iterator[tuple[Door, str]]:
+        door = Door()
+        with served(door) as address:
+            yield door, address
+
     @pytest.fixture
-    def repository(self, tmp_path: Path) -> Iterator[Repository]:  # type: ignore[override]
-        (tmp_path / "models").mkdir()
+    def repository(self, door: tuple[Door, str]) -> Iterator[Repository]:  # type: ignore[override]
         self.behind = MemoryRepository()
-        with (
-            served(repository_app(self.behind, writable=True)) as address,
-            HttpRepository(address) as client,
-        ):
+        door[0].behind = repository_app(self.behind, writable=True)
+        with HttpRepository(door[1]) as client:
             yield client
 
     def damage(self, repository: Repository, ref: VersionRef, path: str) -> None:

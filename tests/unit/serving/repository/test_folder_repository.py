@@ -267,3 +267,14 @@ def test_a_folder_that_takes_no_writes_still_serves(
 def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RepositoryReadOnly):
         FolderRepository(tmp_path / "nothing")
+
+
+def test_what_tools_leave_behind_is_no_content(root: Path, tmp_path: Path) -> None:
+    """Byte code that an interpreter wrote beside a class, and files whose names begin with a dot."""
+    drop(root, "m/1/model.onnx")
+    before = FolderRepository(root).versions()
+    drop(root, "m/1/__pycache__/model.cpython-311.pyc")
+    drop(root, "m/1/.gitattributes")
+    assert FolderRepository(root).versions() == before
+    FolderRepository(root).fetch(ONE, tmp_path / "copy")
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["model.onnx"]
