@@ -81,13 +81,14 @@ class Door:
         await self.behind(scope, receive, send)
 
 
-class TestHttpRepository(RepositoryConformance):
-    @pytest.fixture(scope="class")
-    def door(self) -> Iterator[tuple[Door, str]]:
-        door = Door()
-        with served(door) as address:
-            yield door, address
+@pytest.fixture(scope="module")
+def door() -> Iterator[tuple[Door, str]]:
+    door = Door()
+    with served(door) as address:
+        yield door, address
 
+
+class TestHttpRepository(RepositoryConformance):
     @pytest.fixture
     def repository(self, door: tuple[Door, str]) -> Iterator[Repository]:  # type: ignore[override]
         self.behind = MemoryRepository()
