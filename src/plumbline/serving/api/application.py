@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route, WebSocketRoute
 
 from plumbline.serving.api.caller import authenticator_of
 from plumbline.serving.api.openapi import native_openapi
 from plumbline.serving.api.parts import NativeParts
 from plumbline.serving.api.problems import install_problems
+from plumbline.serving.api.reference_page import PAGE_HEADERS, reference_page
 from plumbline.serving.api.routes import devices, keys, models, service, tasks
 from plumbline.serving.events.socket import EventSocket
 
@@ -72,7 +75,15 @@ def native_application(parts: NativeParts, versions: Sequence[ApiVersion] = (V1,
     application.state.socket = socket
     application.router.routes.append(WebSocketRoute("/ws", socket.endpoint))
     _install_document(application, with_keys=parts.authenticator is not None)
+    application.router.routes.append(Route("/docs", _page, methods=["GET"], include_in_schema=False))
     return application
+
+
+async def _page(request: Request) -> Response:
+    """The reference page: of the gateway's whole document where the composition gives one."""
+    application = request.app
+    document = (application.state.parts.openapi or application.openapi)()
+    return HTMLResponse(reference_page(document), headers=PAGE_HEADERS)
 
 
 def _install_document(application: FastAPI, *, with_keys: bool) -> None:

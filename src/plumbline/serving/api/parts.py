@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,7 @@ class NativeParts:
     allowed_origins: exact origins that browsers may open `/ws` from, besides its own host.
     socket: limits of `/ws`.
     clock: wall time for documents.
+    openapi: the document that `/docs` shows; None for that of the native API alone.
     """
 
     authenticator: Authenticator | None
@@ -60,3 +61,4 @@ class NativeParts:
     allowed_origins: tuple[str, ...] = ()
     socket: SocketLimits = field(default_factory=SocketLimits)
     clock: Clock = field(default_factory=MonotonicClock)
+    openapi: Callable[[], Mapping[str, Any]] | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+import msgspec
 
 from plumbline.contracts.clock import rfc3339
 from plumbline.serving.ports import TaskView
@@ -50,7 +51,7 @@ def task_document(record: TaskRecord, *, result: str | None = None) -> dict[str,
         "trace_id": trace_id_of(record.traceparent),
         "timing": dict(record.timing),
         "result_bytes": record.result_bytes,
-        "result": None if result is None else json.loads(result),
+        "result": None if result is None else msgspec.json.decode(result),
         "error": None if record.error is None else dict(record.error),
     }
 

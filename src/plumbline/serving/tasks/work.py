@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from plumbline.contracts.clock import Clock
 from plumbline.contracts.inference import InferenceCall, InferenceResult, InferenceTiming
 from plumbline.contracts.models import ModelMetadata
@@ -137,7 +139,7 @@ class TaskWork:
 
     def _finished(self, result: InferenceResult, allocation: Allocation, metadata: ModelMetadata) -> Finished:
         document = {"outputs": output_documents(result.outputs, metadata)}
-        body = json.dumps(document, separators=(",", ":"), allow_nan=False)
+        body = msgspec.json.encode(document).decode()
         if len(body) > self._options.max_result_bytes:
             raise TaskResultTooLarge(given_bytes=len(body), limit_bytes=self._options.max_result_bytes)
         changes = {

@@ -15,6 +15,7 @@ from plumbline.contracts.identity import LOCAL_PRINCIPAL, Role
 from plumbline.serving.api.application import V1, ApiVersion, native_application
 from plumbline.serving.api.caller import Reader
 from plumbline.serving.api.openapi import route_permissions
+from plumbline.serving.api.reference_page import reference_page
 from plumbline.serving.identity.roles import ROLE_PERMISSIONS
 
 Serve = Callable[..., None]
@@ -316,3 +317,20 @@ def test_every_operation_declares_its_permission_its_errors_and_a_unique_id(serv
         assert document["security"] == [{"bearer": []}, {"header": []}]
 
     serve(test, with_keys=True)
+
+
+def test_the_reference_page_lists_every_operation_and_can_run_nothing(serve: Serve) -> None:
+    """X-58: text of a document is escaped, and the page may load and run nothing."""
+
+    async def test(native: Any) -> None:
+        page = await native.client.get("/docs")
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["content-security-policy"].startswith("default-src 'none'")
+        for path in native.application.openapi()["paths"]:
+            assert f" {path}</code>" in page.text
+        assert "<script" not in page.text
+        hostile = {"info": {"title": XSS}, "paths": {XSS: {XSS: {"summary": XSS, "description": XSS}}}}
+        assert "<script" not in reference_page(hostile)
+        assert "<img" not in reference_page(hostile)
+
+    serve(test)
