@@ -113,7 +113,7 @@ class VersionRetired(ValidationError):
 class VersionUnusable(ArtifactError):
     """A version is listed but its files cannot be used as they are."""
 
-    code = "artifact.version"
+    code = "artifact.version_unusable"
     owner = "serving.repository"
     template = "{model}@{version}: {reason}"
 

@@ -224,7 +224,7 @@ def test_an_address_that_is_not_plain_loopback_http_is_refused(address: str) -> 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'{"code": 3}', b'{"code": "artifact.version"}', b'"x"', b"null"]
+    "body", [b"", b"{", b"[]", b'{"code": 3}', b'{"code": "artifact.version_unusable"}', b'"x"', b"null"]
 )
 def test_an_error_that_is_unknown_here_is_a_refused_answer(body: bytes) -> None:
     assert isinstance(decode_error(418, body), RepositoryAnswerRefused)
