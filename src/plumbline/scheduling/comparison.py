@@ -107,8 +107,8 @@ class _Run:
         self.work_ns: Counter[str] = Counter()
         self.ended_ns = 0
         self._load = load
-        self._core = DecisionCore(policy=policy, capacity=load.capacity, streams=load.streams)
-        self._free = list(range(load.streams))
+        self._core = DecisionCore(policy=policy, capacity=load.capacity, streams=max(load.streams) + 1)
+        self._free = sorted(load.streams)
         self._running: Counter[str] = Counter()
         self._duration = {o.request.id: o.duration_ns for o in load.offered}
         self._next: dict[str, OfferedRequest] = {}
@@ -174,7 +174,9 @@ class _Run:
     def _dispatch(self, now_ns: int) -> None:
         for stream in sorted(self._free):
             busy = [
-                g for g, n in self._running.items() if n >= self._load.instances.get(g, self._load.streams)
+                g
+                for g, n in self._running.items()
+                if n >= self._load.instances.get(g, len(self._load.streams))
             ]
             answer = self._core.select(stream, now_ns, busy=busy)
             if isinstance(answer, Launch):

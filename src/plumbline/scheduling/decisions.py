@@ -159,12 +159,13 @@ class DecisionCore:
         self._tell_hold(held[1], held[0], stream, now_ns, busy)
         return Hold(until_ns=held[0])
 
-    def expire(self, now_ns: int) -> tuple[ExecutionRequest, ...]:
+    def expire(self, now_ns: int, *, most: int | None = None) -> tuple[ExecutionRequest, ...]:
         """Requests whose `deadline_ns` or `start_by_ns` came (<= `now_ns`) while they were queued.
 
         They never run. Each is given once; `select` also removes them, and they are given here afterwards.
+        `most`: how many leave the queue now (replay takes them one by one); None for all.
         """
-        self._expire(now_ns)
+        self._expire(now_ns, most)
         expired, self._expired = tuple(self._expired), []
         return expired
 
@@ -336,8 +337,10 @@ class DecisionCore:
                 Held(now_ns, stream, head.request.id, until_ns, len(group), group.units, tuple(sorted(busy)))
             )
 
-    def _expire(self, now_ns: int) -> None:
-        while (first := self.queue.first_expiry()) is not None and first[0] <= now_ns:
+    def _expire(self, now_ns: int, most: int | None = None) -> None:
+        left = self.depth if most is None else most
+        while left > 0 and (first := self.queue.first_expiry()) is not None and first[0] <= now_ns:
+            left -= 1
             due_ns, entry = first
             self.queue.leave(entry, selected=False)
             self._expired.append(entry.request)

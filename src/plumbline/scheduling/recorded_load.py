@@ -41,10 +41,19 @@ class OfferedRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedLoad:
-    """Everything a simulation needs. `instances`: launches of a graph that may go on at once."""
+    """Everything a simulation needs.
+
+    Attributes:
+        offered: requests in the order of their records.
+        streams: indices of the streams that had a launch (a log does not tell which others could have had
+            one), and of those that requests are bound to.
+        capacity: of the queue.
+        policy: that the log was recorded with.
+        instances: launches of a graph that may go on at once; all streams where a graph is absent.
+    """
 
     offered: tuple[OfferedRequest, ...]
-    streams: int
+    streams: tuple[int, ...]
     capacity: int
     policy: str
     instances: dict[str, int]
@@ -60,18 +69,20 @@ def recorded_load(records: Iterable[Record]) -> RecordedLoad:
     """
     found = list(records)
     spans = read_spans(record for record in found if not _is_admission_refusal(record))
-    policy, streams, capacity = "", max(1, spans.streams), 0
+    bound = {span.facts.stream for span in spans.requests if span.facts.stream is not None}
+    streams = tuple(sorted({launch.stream for launch in spans.launches} | bound)) or (0,)
+    policy, capacity = "", 0
     for record in found:
         if isinstance(record, Snapshot):
             state = read_core_state(record.state)
-            policy, streams, capacity = state.policy, max(streams, state.streams), state.capacity
+            policy, capacity = state.policy, state.capacity
             break
     return RecordedLoad(
         offered=_offered(spans, found),
         streams=streams,
         capacity=capacity or max(1, len(spans.requests)),
         policy=policy,
-        instances=_instances(spans, streams),
+        instances=_instances(spans),
     )
 
 
@@ -128,11 +139,11 @@ def _durations(spans: LogSpans) -> _Durations:
     return _Durations({graph: median_low(values) for graph, values in seen.items()})
 
 
-def _instances(spans: LogSpans, streams: int) -> dict[str, int]:
-    """Most launches of a graph that went on at once, where the graph was ever busy; else all streams."""
+def _instances(spans: LogSpans) -> dict[str, int]:
+    """Most launches of a graph that went on at once, where the graph was ever busy."""
     busy = {graph for launch in spans.launches for graph in launch.busy}
     result = {}
-    for graph in {launch.graph for launch in spans.launches} | busy:
+    for graph in busy:
         events = []
         for launch in spans.launches:
             if launch.graph == graph and launch.ended_ns is not None:
@@ -141,5 +152,5 @@ def _instances(spans: LogSpans, streams: int) -> dict[str, int]:
         for _, change in sorted(events):
             running += change
             most = max(most, running)
-        result[graph] = max(1, most) if graph in busy else streams
+        result[graph] = max(1, most)
     return result

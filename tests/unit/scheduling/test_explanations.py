@@ -8,6 +8,7 @@ import pytest
 
 from plumbline.contracts.records import (
     START_DIGEST,
+    Expiry,
     Record,
     Routing,
     Segment,
@@ -169,16 +170,26 @@ def test_records_without_a_snapshot_before_them_are_refused() -> None:
         replay(run.bodies[2:])
 
 
-def test_a_decision_whose_last_record_is_missing_shows_what_would_follow() -> None:
-    """The writer died between two expiries of one moment."""
+def test_replay_may_begin_between_two_expiries_of_one_moment() -> None:
     run = Recorded()
     run.submit("a", deadline_ns=10)
     run.submit("b", deadline_ns=10)
+    middle: list[int] = []
+
+    def record(record: Record) -> None:
+        run.records.append(record)
+        if isinstance(record, Expiry):
+            middle.append(len(run.records))
+            run.records.append(run.core.snapshot_record(10))
+
+    run.core.record = record
     run.core.expire(10)
-    result = replay(run.bodies[:-1])
-    assert [type(r).__name__ for r in result.unlogged] == ["Expiry"]
-    assert replay(run.bodies).unlogged == ()
-    assert replay(run.bodies).digest != START_DIGEST
+    assert len(middle) == 2
+    for start in (0, *middle):
+        result = replay(run.bodies[start:])
+        assert result.core is not None
+        assert result.core.depth == 0
+        assert result.digest != START_DIGEST
 
 
 def test_time_of_an_interrupted_launch_is_its_own_time() -> None:
@@ -193,7 +204,7 @@ def test_time_of_an_interrupted_launch_is_its_own_time() -> None:
     assert [launch.own_ns for launch in spans.launches] == [75, 25]
     load = recorded_load(run.records)
     assert [offered.duration_ns for offered in load.offered] == [75, 25]
-    assert (load.streams, load.policy) == (1, "priority")
+    assert (load.streams, load.policy) == ((0,), "priority")
 
 
 def test_an_interruption_under_a_stricter_bound_is_explained_with_the_key_of_the_launch() -> None:
@@ -229,7 +240,9 @@ def load_of(*rows: tuple[str, int, int, dict[str, Any]], streams: int = 1) -> Re
         )
         for name, at_ns, duration_ns, more in rows
     )
-    return RecordedLoad(offered=offered, streams=streams, capacity=50, policy="fifo", instances={})
+    return RecordedLoad(
+        offered=offered, streams=tuple(range(streams)), capacity=50, policy="fifo", instances={}
+    )
 
 
 def test_a_simulation_gives_the_latencies_that_one_counts_by_hand() -> None:

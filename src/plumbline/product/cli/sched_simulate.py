@@ -45,11 +45,13 @@ def execute(arguments: Namespace) -> Answer:
             {
                 "log": log.name,
                 "recorded_policy": load.policy,
-                "streams": load.streams,
+                "streams": list(load.streams),
                 "policies": [result.to_dict() for result in results],
             }
         )
-        parts.append(f"log {log.name}, recorded with {load.policy or 'no policy'} on {load.streams} streams")
+        parts.append(
+            f"log {log.name}, recorded with {load.policy or 'no policy'} on {len(load.streams)} streams"
+        )
         parts.append(_figures(results))
         parts.append(_tenants(results))
     return Answer(document={"schema_version": 1, "logs": documents}, text="\n\n".join(parts))
