@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -109,7 +110,10 @@ async def open_database(url: str, *, connections: int = DEFAULT_CONNECTIONS) -> 
         StoreNewer: the tables are newer than this version.
         StoreUnavailable: nobody answers there.
     """
-    engine = _engine(_verified(url), connections)
+    verified = _verified(url)
+    if verified.get_backend_name() == "sqlite":
+        _create_private(Path(verified.database or ""))
+    engine = _engine(verified, connections)
     database = Database(engine, connections)
     try:
         async with database.write() as connection:
@@ -129,6 +133,15 @@ def _verified(url: str) -> URL:
     if kind not in _DRIVERS or (kind == "sqlite" and parsed.database in {None, "", ":memory:"}):
         raise StoreUrlRefused(kind=kind)
     return parsed.set(drivername=_DRIVERS[kind])
+
+
+def _create_private(path: Path) -> None:
+    """Payloads of tenants are in it: a new file is its owner's alone; SQLite gives its logs the same mode."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreUnavailable(reason=f"the file cannot be opened: {error.strerror}") from error
 
 
 def _engine(url: URL, connections: int) -> AsyncEngine:

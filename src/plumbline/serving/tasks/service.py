@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
 import secrets
@@ -40,6 +41,7 @@ __all__ = ["TaskManager"]
 _CURSOR = re.compile(r"([0-9]{1,19})-([A-Za-z0-9._-]{1,64})")
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_PAGE = 500
+_LARGE = 1 << 16
 
 
 class TaskManager:
@@ -93,13 +95,13 @@ class TaskManager:
         """
         if self._stopping:
             raise TasksStopping()
-        parsed = parse_request(request)
-        body = canonical_request(parsed, self._options.max_request_bytes)
+        parsed, body = await asyncio.to_thread(_read, request, self._options.max_request_bytes)
         task = verify_task_id(task_id) if task_id is not None else f"t-{secrets.token_hex(12)}"
         record = self._accepted(principal, parsed, digest_of(body), task, traceparent)
         present = await self._store.find(principal.tenant, task) if task_id is not None else None
         if present is None:
             self._verify_possible(parsed)
+            await asyncio.to_thread(tensors_of, parsed)
             inserted = await self._store.insert(record, body, self._options.limits)
             if inserted.created:
                 return self._announce(inserted.record)
@@ -184,7 +186,6 @@ class TaskManager:
     def _verify_possible(self, request: TaskRequest) -> None:
         if all(status.ref.model != request.model for status in self._models.statuses()):
             raise TaskModelUnknown(model=request.model)
-        tensors_of(request)
         self._allocator.verify(request.device)
 
     def _announce(self, record: TaskRecord) -> TaskView:
@@ -203,7 +204,15 @@ class TaskManager:
         result = None
         if record.state is TaskState.SUCCEEDED:
             result = await self._store.body(record.tenant, record.id, BodyKind.RESULT)
-        return view_of(record, result=result)
+        if result is None or len(result) < _LARGE:
+            return view_of(record, result=result)
+        return await asyncio.to_thread(view_of, record, result=result)
+
+
+def _read(document: Mapping[str, Any], max_bytes: int) -> tuple[TaskRequest, str]:
+    """Off the event loop: a request may have megabytes (L4-57)."""
+    request = parse_request(document)
+    return request, canonical_request(request, max_bytes)
 
 
 def _trace_context(given: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from plumbline.contracts.clock import Clock
-from plumbline.contracts.inference import InferenceCall, InferenceResult, InferenceTiming
+from plumbline.contracts.inference import InferenceCall, InferenceResult, InferenceTiming, Tensors
 from plumbline.contracts.models import ModelMetadata
 from plumbline.errors import PlumblineError, Recoverability
 from plumbline.serving.devices.allocator import Allocation, DeviceAllocator
@@ -73,7 +73,7 @@ class TaskWork:
         Raises:
             PlumblineError: the typed outcome of a task that got no result.
         """
-        request = parse_request(json.loads(body))
+        request = await asyncio.to_thread(_parse, body)
         refusals = 0
         while True:
             try:
@@ -94,7 +94,8 @@ class TaskWork:
         cached = None if key is None else self._cache.find(key, self._clock.now_ns())
         if cached is not None:
             return _from_cache(cached)
-        call = self._call(record, request, metadata, deadline_ns)
+        inputs = await asyncio.to_thread(input_arrays, request, metadata)
+        call = self._call(record, request, inputs, deadline_ns)
         allocation = self._allocator.allocate(call.id, request.device)
         try:
             await reach("running")
@@ -102,7 +103,7 @@ class TaskWork:
         finally:
             allocation = self._allocator.release(allocation)
         await reach("storing")
-        finished = self._finished(result, allocation, metadata)
+        finished = await asyncio.to_thread(self._finished, result, allocation, metadata)
         if key is not None and key.version == str(result.served_by):
             kept = CachedResult(body=finished.result, served_by=str(result.served_by))
             self._cache.keep(key, kept, self._clock.now_ns())
@@ -121,13 +122,13 @@ class TaskWork:
         )
 
     def _call(
-        self, record: TaskRecord, request: TaskRequest, metadata: ModelMetadata, deadline_ns: int | None
+        self, record: TaskRecord, request: TaskRequest, inputs: Tensors, deadline_ns: int | None
     ) -> InferenceCall:
         return InferenceCall(
             id=request_id_of(record),
             model=request.model,
             version=request.version,
-            inputs=input_arrays(request, metadata),
+            inputs=inputs,
             wanted=request.outputs,
             tenant=record.tenant,
             priority=record.priority,
@@ -151,6 +152,10 @@ class TaskWork:
             "result_bytes": len(body),
         }
         return Finished(result=body, changes=changes)
+
+
+def _parse(body: str) -> TaskRequest:
+    return parse_request(json.loads(body))
 
 
 def _from_cache(cached: CachedResult) -> Finished:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from plumbline.serving.api.caller import DeviceOperator, Parts, Reader
 from plumbline.serving.api.problems import errors
@@ -30,6 +32,11 @@ async def read_device(device_id: _Id, parts: Parts, caller: Reader) -> DeviceInf
 
 
 @router.post("/{device_id}/drain", responses=errors(404, 409), summary="Take no new work")
-async def drain_device(device_id: _Id, parts: Parts, caller: DeviceOperator) -> DeviceInfo:
-    """Answers when the work that the device had is done."""
-    return DeviceInfo.model_validate(await parts.devices.drain(device_id))
+async def drain_device(
+    device_id: _Id, parts: Parts, caller: DeviceOperator, wait_s: Annotated[float, Query(ge=0, le=300)] = 30.0
+) -> DeviceInfo:
+    """Answers when the work that the device had is done, or after `wait_s` with `draining`: it goes on."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await parts.devices.drain(device_id)
+    return DeviceInfo.model_validate(parts.devices.device(device_id))
