@@ -48,3 +48,30 @@ def test_the_client_of_kserve_works_over_rest_and_grpc():
         for name in ("live", "ready", "model_ready", "json", "binary"):
             assert found[family][name] is True, (family, name)
     assert found["rest"]["error"] == "HTTPStatusError"
+
+
+STUBS = """
+import importlib.util, sys
+import google.protobuf
+from tritonclient.grpc import service_pb2
+spec = importlib.util.spec_from_file_location("open_inference_pb2", sys.argv[1])
+ours = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(ours)
+message = ours.ModelInferRequest(model_name="m")
+message.parameters["priority"].uint64_param = 3
+theirs = service_pb2.ModelInferRequest.FromString(message.SerializeToString())
+assert theirs.parameters["priority"].uint64_param == 3
+sys.stdout.write(google.protobuf.__version__)
+"""
+
+
+@pytest.mark.slow
+def test_the_messages_run_with_an_older_protobuf_beside_those_of_a_client():
+    python = CHECKOUT / ".venv-clients" / "tritonclient" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("no environment of tritonclient: .venv-clients/tritonclient is absent")
+    stubs = CHECKOUT / "src" / "plumbline" / "serving" / "grpc" / "open_inference_pb2.py"
+    command = [str(python), "-c", STUBS, str(stubs)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert int(found.stdout.split(".")[0]) < 7

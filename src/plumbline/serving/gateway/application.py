@@ -26,6 +26,7 @@ from plumbline.serving.gateway.parts import Gateway
 from plumbline.serving.gateway.problems import as_plumbline_error, problem_answer
 from plumbline.serving.gateway.refusals import (
     BodyTooSlow,
+    BodyUnreadable,
     HeadersTooLarge,
     MediaTypeRefused,
     MethodRefused,
@@ -161,7 +162,8 @@ class GatewayApplication:
         except PlumblineError as error:
             answer = problem_answer(error, request_id, with_error_member=path.startswith("/v2"))
         except ClientGone:
-            answer = None
+            broken = BodyUnreadable(reason="it broke off")
+            answer = problem_answer(broken, request_id, with_error_member=path.startswith("/v2"))
         except asyncio.CancelledError:
             if flight is None or not (flight.too_slow or flight.gone):
                 if flight is not None:

@@ -68,7 +68,7 @@ def open_listener(host: str, port: int, backlog: int) -> socket.socket:
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
         raise ListenerUnavailable(host=host, port=port, reason=error.strerror or "unknown name") from None
-    listener = socket.socket(address[0], address[1])
+    listener = socket.socket(address[0], address[1], address[2])
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address[4])

@@ -19,7 +19,7 @@ _ALL_BUT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class ClientGone(Exception):
-    """The connection ended before the body did. There is nobody to answer."""
+    """The body broke off: the connection ended, or its framing is wrong. Perhaps nobody hears the answer."""
 
 
 async def read_body(
@@ -33,7 +33,7 @@ async def read_body(
         BodyUnreadable: it does not inflate.
         MediaTypeRefused: an unknown content encoding.
         TooManyRequests: all bodies together would take too much.
-        ClientGone: the client went away.
+        ClientGone: the body broke off.
     """
     announced = headers.get(b"content-length")
     if announced is not None and (

@@ -28,7 +28,6 @@ from plumbline.serving.gateway.limits import GatewayLimits
 __all__ = ["HttpServer", "ServerKind", "make_http_server"]
 
 _BACKLOG = 1024
-_KEEP_ALIVE_S = 75
 
 
 class ServerKind(StrEnum):
@@ -120,7 +119,7 @@ class _Uvicorn:
             lifespan="on",
             backlog=_BACKLOG,
             h11_max_incomplete_event_size=2 * limits.max_header_bytes,
-            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_keep_alive=max(1, round(limits.header_timeout_s)),
             timeout_graceful_shutdown=1,
         )
         self._server = _UvicornServer(config)

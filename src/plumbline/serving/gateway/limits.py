@@ -24,7 +24,8 @@ class GatewayLimits:
     tensors: of one inference request.
     max_requests: in flight at once, over all connections.
     body_timeout_s: from the end of the headers to the end of the body.
-    header_timeout_s: from the connection to the end of the headers.
+    header_timeout_s: from the connection, or the last answer on it, to the end of the next headers. It also
+        ends idle connections.
     """
 
     max_body_bytes: int = 64 * MIB
@@ -36,5 +37,5 @@ class GatewayLimits:
     max_json_depth: int = 64
     max_requests: int = 1024
     body_timeout_s: float = 30.0
-    header_timeout_s: float = 10.0
+    header_timeout_s: float = 60.0
     tensors: TensorLimits = field(default_factory=TensorLimits)

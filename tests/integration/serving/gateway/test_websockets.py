@@ -1,0 +1,66 @@
+"""WebSockets through the shell: who may open one, and what the native application gets (L4-28)."""
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from plumbline.serving.gateway.parts import GatewayOptions
+from plumbline.serving.gateway.server import ServerKind
+from plumbline.testing.gateways import FakeAuthenticator, fake_gateway, running_gateway
+
+both = pytest.mark.parametrize("kind", list(ServerKind))
+PAGE = "https://page.example"
+
+
+async def native(scope, receive, send):
+    if scope["type"] != "websocket":
+        raise RuntimeError("only a socket is expected here")
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        principal = scope["state"]["principal"]
+        await send({"type": "websocket.send", "text": f"{principal.id}: {message['text']}"})
+
+
+def opened(gateway, path="/ws", **how):
+    return connect(f"ws://{gateway.host}:{gateway.port}{path}", open_timeout=10, **how)
+
+
+def refused(gateway, **how):
+    with pytest.raises(InvalidStatus) as caught:
+        opened(gateway, **how)
+    return caught.value.response.status_code
+
+
+@both
+def test_a_socket_reaches_the_native_application_as_its_principal(kind):
+    with running_gateway(fake_gateway(native=native), kind) as gateway:
+        for _ in range(2):
+            with opened(gateway) as socket:
+                socket.send("hello")
+                assert socket.recv(timeout=10) == "local: hello"
+
+
+@both
+def test_a_page_of_another_origin_opens_no_socket(kind):
+    options = GatewayOptions(allowed_origins=(PAGE,))
+    with running_gateway(fake_gateway(native=native, options=options), kind) as gateway:
+        assert refused(gateway, origin="https://evil.example") == 403
+        assert refused(gateway, path="/elsewhere") == 403
+        with opened(gateway, origin=PAGE) as socket:
+            socket.send("hello")
+            assert socket.recv(timeout=10) == "local: hello"
+
+
+@both
+def test_with_keys_a_socket_needs_one(kind):
+    parts = fake_gateway(native=native, authenticator=FakeAuthenticator())
+    with running_gateway(parts, kind) as gateway:
+        assert refused(gateway) == 403
+        key = {"authorization": "Bearer client-key"}
+        with opened(gateway, additional_headers=key) as socket:
+            socket.send("hello")
+            assert socket.recv(timeout=10) == "key-client: hello"
