@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from plumbline.scheduling.admission.backlog import Backlog, Pending, released_before, released_until
 from plumbline.scheduling.admission.counterexample import MAX_RELEASES, periodic
@@ -29,6 +30,10 @@ class ResponseCheck:
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
         self._ranks = {task.name: rank_of(task, backlog.order) for task in backlog.tasks}
+        ahead = sorted(backlog.pending, key=lambda job: (job.rank, job.arrival))
+        work = accumulate(backlog.more_ns(job) for job in ahead)
+        self._through_ns = {job.subject: sum_ns for job, sum_ns in zip(ahead, work, strict=True)}
+        """Work of each pending job and of those before it, without what holds the stream."""
 
     def find_late(self, subject: str) -> Finding | None:
         """A job, pending or to come, that `subject` makes late.
@@ -38,7 +43,7 @@ class ResponseCheck:
         """
         rank = self._rank(subject)
         for job in self._backlog.pending:
-            if job.rank >= rank:
+            if job.rank > rank or job.subject == subject:
                 found = self._late_job(job, subject)
                 if found is not None:
                     return found
@@ -81,8 +86,7 @@ class ResponseCheck:
         last = backlog.last_ns(job)
         if backlog.rest_ns(job) == last and backlog.is_held_by(job):
             return last
-        before = [y for y in backlog.pending if (y.rank, y.arrival) <= (job.rank, job.arrival)]
-        base = backlog.held_ns + sum(backlog.more_ns(y) for y in before) - last
+        base = backlog.held_ns + self._through_ns[job.subject] - last
         return self._begin_ns(base, job.rank) + last
 
     # -- inside ------------------------------------------------------------------------------------------
