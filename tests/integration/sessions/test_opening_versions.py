@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,9 @@ class Labels:
         return {"label": np.array([NAMES[i] for i in inputs["scores"].argmax(1)], object)}
 """
 NAMES = b'NAMES = (b"one", b"two", b"three")\n'
+
+
+MAPS = Path("/proc/self/maps")
 
 
 def onward(index: int) -> bool:
@@ -237,3 +242,20 @@ def test_encoder_folder_opens_as_text(tiny: Callable[..., Any]) -> None:
         assert dict(session.metadata.memory) == dict(planned_bytes(spec))
     finally:
         session.close()
+
+
+@pytest.mark.skipif(not MAPS.is_file(), reason="the system does not list mappings")
+def test_closed_versions_leave_no_mapping_behind(make_spec: MakeSpec) -> None:
+    """L3-02: load, run, unload; memory is back where it was."""
+    files = {"model.onnx": classifier(width=512, seed=9)}
+    spec = make_spec("passing", VersionKind.MODEL, "model.onnx", files, instances=2)
+    x = np.ones((1, 512), np.float32)
+    counts = []
+    for _ in range(12):
+        session = open_session(spec)
+        answer(session, {"x": x})
+        session.close()
+        del session
+        gc.collect()
+        counts.append(sum("weights.bin" in line or "code.so" in line for line in MAPS.open()))
+    assert counts[-1] <= counts[2], counts
