@@ -52,22 +52,22 @@ def execute(arguments: Namespace) -> Answer:
         loaders=loaders,
     )
     with StageProgress(quiet=arguments.json) as stages:
-        session = _open(arguments, stages.start)
+        session, threads = _open(arguments, stages.start)
         try:
             stages.start("measuring")
             name, digest = session.metadata.ref.model, session.metadata.digest
             bound = calibrate(session, options)
         finally:
             session.close()
-    document = {**bound.document(), "name": name, "digest": digest, "threads": arguments.threads}
+    document = {**bound.document(), "name": name, "digest": digest, "threads": threads}
     if not arguments.no_write:
         write_text(str(_folder(arguments.model) / "calibration.json"), to_json(document) + "\n")
         document["written"] = "calibration.json"
     return Answer(document=document, text=_text(document))
 
 
-def _open(arguments: Namespace, progress: Callable[[str], None]) -> Session:
-    """A version folder as a server would open it; any other source with the options of the command."""
+def _open(arguments: Namespace, progress: Callable[[str], None]) -> tuple[Session, int]:
+    """The session and its threads: a version folder as a server opens it, else with the command's options."""
     from plumbline.contracts.inference import VersionRef
     from plumbline.contracts.versions import VersionSettings
     from plumbline.engine.encoder import TextEncoder
@@ -82,11 +82,11 @@ def _open(arguments: Namespace, progress: Callable[[str], None]) -> Session:
     ref = VersionRef(model=model.name, version="1")
     settings = VersionSettings(threads=arguments.threads, max_segment_ns=arguments.max_segment_ns)
     if isinstance(model, TextEncoder):
-        return TextSession(ref, model, settings, digest=model.digest)
-    return ModelSession(ref, model, settings, digest=model.digest)
+        return TextSession(ref, model, settings, digest=model.digest), arguments.threads
+    return ModelSession(ref, model, settings, digest=model.digest), arguments.threads
 
 
-def _open_version(folder: Path) -> Session:
+def _open_version(folder: Path) -> tuple[Session, int]:
     from plumbline.contracts.inference import VersionRef
     from plumbline.contracts.versions import VersionSpec
     from plumbline.product.sessions import open_session
@@ -98,9 +98,8 @@ def _open_version(folder: Path) -> Session:
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     kind, found = decide_kind(names, entry, subject=subject)
     ref = VersionRef(model=folder.parent.name, version=folder.name)
-    return open_session(
-        VersionSpec(ref=ref, kind=kind, folder=folder, entry=found, digest="", settings=settings)
-    )
+    spec = VersionSpec(ref=ref, kind=kind, folder=folder, entry=found, digest="", settings=settings)
+    return open_session(spec), settings.threads
 
 
 def _folder(source: str) -> Path:
