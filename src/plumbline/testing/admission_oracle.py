@@ -1,4 +1,4 @@
-"""The slow twin of the admission tests: every legal future of a small task set, one time unit after the other.
+"""The slow twin of the admission tests: every legal future of a small task set, unit by unit.
 
 It shares no code with the tests that it judges. A state is what a stream knows at an instant; an adversary
 chooses who is released, in which order, and, where wanted, how long each segment takes. If no reachable state
