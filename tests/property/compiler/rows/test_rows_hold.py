@@ -14,6 +14,9 @@ from plumbline.compiler.rows import RowProof, prove_rows
 from plumbline.testing.models import open_model, widest_target
 
 
+TRULY_MIXED = ("softmax", "reduce", "reshape", "cumulative", "numbers", "count", "backwards")
+
+
 def proof_of(graph: ExecutionGraph) -> RowProof:
     return prove_rows(run_passes(graph, widest_target())[0])
 
@@ -67,7 +70,7 @@ def test_mixed_rows_are_refused_with_the_operator_named(name: str) -> None:
     assert f"({operation})" in proof.refused_because
 
 
-@pytest.mark.parametrize("name", ["softmax", "reduce", "reshape", "cumulative", "numbers", "backwards"])
+@pytest.mark.parametrize("name", TRULY_MIXED)
 def test_refused_rows_do_change_with_their_company(name: str, tmp_path: Path) -> None:
     """The negative examples are true ones: a refusal that nothing bears out would hide a broken test."""
     graph, _ = MIXED[name]
