@@ -13,7 +13,6 @@ from plumbline.compiler.passes.pipeline import run_passes
 from plumbline.compiler.rows import RowProof, prove_rows
 from plumbline.testing.models import open_model, widest_target
 
-
 TRULY_MIXED = ("softmax", "reduce", "reshape", "cumulative", "numbers", "count", "backwards")
 
 
