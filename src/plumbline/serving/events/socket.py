@@ -17,7 +17,7 @@ __all__ = ["EventSocket"]
 
 
 class EventSocket:
-    """Owns the count of open connections.
+    """Owns the counts of open connections.
 
     Args:
         events: the bus.
@@ -38,6 +38,7 @@ class EventSocket:
         self._origins = frozenset(allowed_origins)
         self._limits = limits or SocketLimits()
         self._open: Counter[TenantId] = Counter()
+        self._all = 0
 
     @property
     def connections(self) -> int:
@@ -51,7 +52,14 @@ class EventSocket:
         if refusal is not None:
             await websocket.close(code=1008, reason=refusal.code)
             return
-        await session.run()
+        if self._all - self.connections >= self._limits.max_waiting:
+            await websocket.close(code=1013)
+            return
+        self._all += 1
+        try:
+            await session.run()
+        finally:
+            self._all -= 1
 
     def enter(self, tenant: TenantId) -> None:
         """Count a connection.

@@ -17,6 +17,7 @@ class SocketLimits:
     pong_timeout_s: a ping without any answer for so long closes the connection.
     window_bytes: sent and not confirmed by a `pong`; no event goes out beyond it.
     send_timeout_s: a client that takes no message for so long is closed.
+    max_waiting: connections at once that have not said who they are.
     max_connections: at once.
     max_connections_of_tenant: at once.
     max_filters: kinds or subjects in one subscription.
@@ -29,6 +30,7 @@ class SocketLimits:
     pong_timeout_s: float = 20.0
     window_bytes: int = 512 * 1024
     send_timeout_s: float = 10.0
+    max_waiting: int = 100
     max_connections: int = 1000
     max_connections_of_tenant: int = 200
     max_filters: int = 256

@@ -358,7 +358,11 @@ class GatewayApplication:
                 raise RouteUnknown(path=_short(scope["path"]))
             self._verify_head(scope, headers)
             self._origins.verify("WEBSOCKET", headers)
-            principal = await self._authenticate(headers, None)
+            is_silent = b"authorization" not in headers and b"x-api-key" not in headers
+            waits = (
+                self.parts.authenticator is not None and is_silent
+            )  # a browser: its first message has the key
+            principal = None if waits else await self._authenticate(headers, None)
         except PlumblineError:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
@@ -405,7 +409,8 @@ def _deflate(body: bytes, window: int) -> bytes:
     return deflator.compress(body) + deflator.flush()
 
 
-def _inner_scope(scope: Scope, principal: Principal, request_id: str) -> Scope:
+def _inner_scope(scope: Scope, principal: Principal | None, request_id: str) -> Scope:
+    """Without a principal, the native application authenticates by itself (the first message of a socket)."""
     state = {**(scope.get("state") or {}), "principal": principal, "request_id": request_id}
     return {**scope, "state": state}
 
