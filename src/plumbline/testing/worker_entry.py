@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 import sys
 
 from plumbline.serving.workers.channel import WorkerChannel
@@ -13,6 +15,7 @@ __all__ = ["main"]
 
 def main() -> int:
     """Serve until told to stop; the exit code."""
+    faulthandler.register(signal.SIGUSR1)
     return run_worker(WorkerChannel.from_arguments(sys.argv[1:]), open_test_session, make_test_scheduler)
 
 

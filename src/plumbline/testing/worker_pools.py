@@ -180,6 +180,21 @@ class WorkerPoolConformance(ABC):
 
         self.with_pool(work)
 
+    def test_the_loop_turns_while_calls_run(self) -> None:
+        """L4-57: whoever asks about health is answered while a heavy job runs."""
+
+        async def work(pool: WorkerPool) -> None:
+            heavy = asyncio.ensure_future(pool.infer(ECHO, call("a", do="sleep:0.3")))
+            turns = 0
+            while not heavy.done():
+                assert pool.workers()[0].state is WorkerState.READY
+                await asyncio.sleep(0.005)
+                turns += 1
+            await heavy
+            assert turns > 5
+
+        self.with_pool(work)
+
     # -- refusals and failures -------------------------------------------------------------------------------
 
     def test_a_version_that_is_not_loaded_is_refused(self) -> None:

@@ -248,8 +248,11 @@ class WorkerLink:
         except zmq.Again:
             if int(source.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 self._loop.call_soon(self._readable)
-        except (msgspec.DecodeError, ProtocolViolated) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, ProtocolViolated) as error:
             self.end(f"protocol violated: {error}")
+        except Exception as error:
+            self.end(f"a defect of the gateway: {type(error).__name__}")
+            raise
         else:
             self._loop.call_soon(self._readable)
 

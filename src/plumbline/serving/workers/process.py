@@ -159,7 +159,7 @@ class _Worker:
                 if is_orphan(self._channel.parent_pid):
                     os._exit(0)
                 continue
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 print(f"not a message: {error}", file=sys.stderr)  # noqa: T201 - the gateway keeps this
                 os._exit(FATAL_EXIT_CODE)
             if isinstance(message, protocol.Jobs):

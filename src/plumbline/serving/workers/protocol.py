@@ -28,10 +28,10 @@ __all__ = [
     "Metadata",
     "Outcome",
     "Outcomes",
-    "Place",
     "Stop",
     "Tensor",
     "TensorAt",
+    "Times",
     "ToWorker",
     "Unload",
     "decode_from_worker",
@@ -161,7 +161,7 @@ class Loaded(msgspec.Struct, tag="loaded", array_like=True, frozen=True):
     budget_bytes: int | None = None
 
 
-Place = tuple[int, int, int, int, int, int, int]
+Times = tuple[int, int, int, int, int, int, int]
 """arrived_ns, queued_ns, launched_ns, finished_ns, launch, batched, stream."""
 
 
@@ -174,7 +174,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
     number: int
     outputs: list[TensorAt]
     ring_end: int
-    timing: Place
+    timing: Times
     failure: Failure | None = None
 
 
@@ -201,9 +201,9 @@ _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(From
 encode = _encoder.encode
 """The bytes of a message. What is not plain becomes text, which only parameters and fields can hold."""
 decode_to_worker = _to_worker.decode
-"""A message to a worker. Raises msgspec.DecodeError or msgspec.ValidationError."""
+"""A message to a worker. Raises msgspec.DecodeError or UnicodeDecodeError."""
 decode_from_worker = _from_worker.decode
-"""A message from a worker. Raises msgspec.DecodeError or msgspec.ValidationError."""
+"""A message from a worker. Raises msgspec.DecodeError or UnicodeDecodeError."""
 
 
 def wire_metadata(metadata: ModelMetadata) -> Metadata:

@@ -22,7 +22,7 @@ from plumbline.serving.workers.reporting import as_plumbline, report
 
 __all__ = ["OutcomeSender"]
 
-_NO_TIMING: protocol.Place = (0, 0, 0, 0, 0, 0, 0)
+_NO_TIMING: protocol.Times = (0, 0, 0, 0, 0, 0, 0)
 _RING_SHARE = 4
 _LINGER_MS = 5000
 
@@ -59,10 +59,18 @@ class OutcomeSender:
                     )
                     data = protocol.encode(protocol.Loaded(message.handle, failure=report(error)))
                 self._socket.send(data)
+        self._send_while_pending()
 
     def outcome(self, number: int, completion: InferenceResult | PlumblineError) -> None:
         """Send the outcome of a job."""
         self._pending.append((number, completion))
+        self._send_while_pending()
+
+    def _send_while_pending(self) -> None:
+        """Whoever finds the lock taken leaves its outcome to the holder, who looks again after giving it back.
+
+        So everybody who takes the lock ends with this.
+        """
         while self._pending and self._lock.acquire(blocking=False):
             try:
                 self._send_pending()
@@ -84,9 +92,15 @@ class OutcomeSender:
         self._send_written()
 
     def _send_written(self) -> None:
-        if self._written and not self._closed:
-            self._socket.send(protocol.encode(protocol.Outcomes(self._written)))
-        self._written = []
+        written, self._written = self._written, []
+        if not written or self._closed:
+            return
+        data = protocol.encode(protocol.Outcomes(written))
+        if len(data) <= protocol.MAX_MESSAGE_BYTES:
+            self._socket.send(data)
+            return
+        for outcome in written:
+            self._socket.send(protocol.encode(protocol.Outcomes([outcome])))
 
     def _outcome(self, number: int, completion: InferenceResult | PlumblineError) -> protocol.Outcome:
         if isinstance(completion, PlumblineError):
