@@ -22,7 +22,8 @@ async def native(scope, receive, send):
         if message["type"] == "websocket.disconnect":
             return
         principal = scope["state"]["principal"]
-        await send({"type": "websocket.send", "text": f"{principal.id}: {message['text']}"})
+        name = "nobody" if principal is None else principal.id
+        await send({"type": "websocket.send", "text": f"{name}: {message['text']}"})
 
 
 def opened(gateway, path="/ws", **how):
@@ -56,10 +57,14 @@ def test_a_page_of_another_origin_opens_no_socket(kind):
 
 
 @both
-def test_with_keys_a_socket_needs_one(kind):
+def test_with_keys_a_wrong_one_is_refused_and_without_one_the_native_application_asks(kind):
+    """A browser cannot set headers: its first message has the key, and the shell vouches for nobody."""
     parts = fake_gateway(native=native, authenticator=FakeAuthenticator())
     with running_gateway(parts, kind) as gateway:
-        assert refused(gateway) == 403
+        assert refused(gateway, additional_headers={"x-api-key": "wrong"}) == 403
+        with opened(gateway) as socket:
+            socket.send("hello")
+            assert socket.recv(timeout=10) == "nobody: hello"
         key = {"authorization": "Bearer client-key"}
         with opened(gateway, additional_headers=key) as socket:
             socket.send("hello")
