@@ -61,7 +61,7 @@ _DATATYPES = [
 class FakeModelUnknown(ValidationError):
     """A fake directory was asked for what it does not hold."""
 
-    code = "testing.model_unknown"
+    code = "validation.testing_model_unknown"
     owner = "testing"
     http_status = 404
     template = "there is no model {model!r}"
@@ -73,7 +73,7 @@ class FakeModelUnknown(ValidationError):
 class FakeUnauthenticated(PolicyError):
     """A fake authenticator was shown no key that it knows."""
 
-    code = "testing.unauthenticated"
+    code = "policy.testing_unauthenticated"
     owner = "testing"
     http_status = 401
     template = "no valid key"
@@ -83,7 +83,7 @@ class FakeUnauthenticated(PolicyError):
 class FakeForbidden(PolicyError):
     """A fake authenticator knows the key, and its roles are not enough."""
 
-    code = "testing.forbidden"
+    code = "policy.testing_forbidden"
     owner = "testing"
     template = "permission {permission} is missing"
 
@@ -94,7 +94,7 @@ class FakeForbidden(PolicyError):
 class FakeRateExceeded(ResourceError):
     """A fake authenticator counted one request too many."""
 
-    code = "testing.rate"
+    code = "resource.testing_rate"
     owner = "testing"
     http_status = 429
     recoverability = Recoverability.TRANSIENT

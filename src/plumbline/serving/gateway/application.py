@@ -351,6 +351,7 @@ class GatewayApplication:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         native = self.parts.native
         request_id = RequestId(f"{self._prefix}{next(self._count):x}")
+        principal: Principal | None
         try:
             if native is None or self.flights.is_draining:
                 raise RouteUnknown(path=_short(scope["path"]))
@@ -358,11 +359,11 @@ class GatewayApplication:
                 raise RouteUnknown(path=_short(scope["path"]))
             self._verify_head(scope, headers)
             self._origins.verify("WEBSOCKET", headers)
-            is_silent = b"authorization" not in headers and b"x-api-key" not in headers
-            waits = (
-                self.parts.authenticator is not None and is_silent
-            )  # a browser: its first message has the key
-            principal = None if waits else await self._authenticate(headers, None)
+            shows_key = b"authorization" in headers or b"x-api-key" in headers
+            if shows_key or self.parts.authenticator is None:
+                principal = await self._authenticate(headers, None)
+            else:
+                principal = None  # a browser cannot send the header: its first message has the key
         except PlumblineError:
             await receive()
             await send({"type": "websocket.close", "code": 1008})

@@ -16,7 +16,7 @@ class ListenerRefused(PolicyError):
     """A listener that others can reach, on a gateway without authentication."""
 
     code = "policy.open_listener"
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "{host} is not a loopback address: configure authentication first, or listen on 127.0.0.1"
 
     host: str
@@ -27,7 +27,7 @@ class ListenerUnavailable(ResourceError):
     """An address that cannot be listened on: taken, not of this machine, or not permitted."""
 
     code = "resource.listener"
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "cannot listen on {host} port {port}: {reason}"
 
     host: str

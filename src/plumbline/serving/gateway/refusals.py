@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from plumbline.errors import ExecutionError, PolicyError, Recoverability, ResourceError, ValidationError
 
@@ -32,7 +31,7 @@ class RouteUnknown(ValidationError):
     """An address that nothing answers."""
 
     code = "validation.route_unknown"
-    owner = "gateway"
+    owner = "serving.gateway"
     http_status = 404
     template = "there is nothing at {path}{hint}"
 
@@ -45,7 +44,7 @@ class MethodRefused(ValidationError):
     """A method that the route does not have."""
 
     code = "validation.method"
-    owner = "gateway"
+    owner = "serving.gateway"
     http_status = 405
     template = "{path} answers {allowed} only"
 
@@ -58,7 +57,7 @@ class VersionRefused(ValidationError):
     """A version of the API that does not exist, asked for in `Accept`."""
 
     code = "validation.api_version"
-    owner = "gateway"
+    owner = "serving.gateway"
     http_status = 406
     template = "API version {asked} does not exist; there is {known}"
 
@@ -71,7 +70,7 @@ class MediaTypeRefused(ValidationError):
     """A body of a media type or content encoding that the route does not read."""
 
     code = "validation.media_type"
-    owner = "gateway"
+    owner = "serving.gateway"
     http_status = 415
     template = "{given} is not read here, expected {expected}"
 
@@ -84,7 +83,7 @@ class BodyTooLarge(ValidationError):
     """A body beyond the limit, as sent or after inflation."""
 
     code = "validation.body_too_large"
-    owner = "gateway"
+    owner = "serving.gateway"
     http_status = 413
     template = "the body is larger than {limit_bytes} bytes"
 
@@ -96,7 +95,7 @@ class BodyUnreadable(ValidationError):
     """A compressed body that does not inflate, or one shorter than announced."""
 
     code = "validation.body_unreadable"
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "the body cannot be read: {reason}"
 
     reason: str
@@ -108,7 +107,7 @@ class BodyTooSlow(ResourceError):
 
     code = "resource.body_too_slow"
     recoverability = Recoverability.TRANSIENT
-    owner = "gateway"
+    owner = "serving.gateway"
     http_status = 408
     template = "the body did not arrive within {limit_s} s"
 
@@ -121,7 +120,7 @@ class NestedTooDeep(ValidationError):
     """A JSON document nested deeper than the limit."""
 
     code = "validation.nested_too_deep"
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "the JSON document is nested deeper than {limit}"
 
     limit: int
@@ -132,7 +131,7 @@ class HeadersTooLarge(ValidationError):
     """Too many headers, too many bytes of them, an overlong address, or one that is repeated."""
 
     code = "validation.headers"
-    owner = "gateway"
+    owner = "serving.gateway"
     http_status = 431
     template = "headers: {reason}"
 
@@ -144,7 +143,7 @@ class OriginRefused(PolicyError):
     """A browser called from an origin that is not on the allow-list."""
 
     code = "policy.origin"
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "origin {origin} is not on the allow-list"
 
     origin: str
@@ -155,7 +154,7 @@ class OriginListRefused(ValidationError):
     """An entry of the allow-list that is not one exact origin."""
 
     code = "validation.allowed_origin"
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "allowed origin {origin!r}: expected scheme://host[:port], without path or wildcard"
 
     origin: str
@@ -166,7 +165,7 @@ class HostRefused(PolicyError):
     """A local gateway was addressed by a name that is not local, as a page on the web could do."""
 
     code = "policy.host"
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "host {host} is not one that this gateway answers to"
 
     host: str
@@ -177,7 +176,7 @@ class RequestIdAlive(ValidationError):
     """A client's request id that another request in flight has."""
 
     code = "validation.request_id_alive"
-    owner = "gateway"
+    owner = "serving.gateway"
     http_status = 409
     template = "request id {request_id!r} belongs to a request that is still in flight"
 
@@ -190,7 +189,7 @@ class TooManyRequests(ResourceError):
 
     code = "resource.gateway_full"
     recoverability = Recoverability.TRANSIENT
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "the gateway holds as many {what} as it may: {limit}"
 
     what: str
@@ -204,7 +203,7 @@ class Draining(ResourceError):
 
     code = "resource.gateway_draining"
     recoverability = Recoverability.TRANSIENT
-    owner = "gateway"
+    owner = "serving.gateway"
     template = "the gateway is shutting down"
 
     retry_after_s: float = 5.0
@@ -214,8 +213,8 @@ class Draining(ResourceError):
 class InternalFault(ExecutionError):
     """A fault of Plumbline itself. The log of the gateway has its place under the request id."""
 
-    code: ClassVar[str] = "internal"
-    owner = "gateway"
+    code = "execution.internal"
+    owner = "serving.gateway"
     template = "the request failed by a fault of the server ({kind})"
 
     kind: str

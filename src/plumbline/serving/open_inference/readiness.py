@@ -17,7 +17,7 @@ class ServerNotReady(ResourceError):
 
     code = "resource.server_not_ready"
     recoverability = Recoverability.TRANSIENT
-    owner = "gateway"
+    owner = "serving.open_inference"
     template = "the server is not ready: {reason}"
 
     reason: str
@@ -30,7 +30,7 @@ class ModelNotReady(ValidationError):
     """A model or version that is unknown or serves no requests now."""
 
     code = "validation.model_not_ready"
-    owner = "gateway"
+    owner = "serving.open_inference"
     template = "model {model!r}, version {version!r}: serves no requests now"
 
     model: str

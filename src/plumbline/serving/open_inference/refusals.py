@@ -22,7 +22,7 @@ class NotJson(ValidationError):
     """A body, or the JSON part of one, that is not the JSON document that the route reads."""
 
     code = "validation.json"
-    owner = "gateway"
+    owner = "serving.open_inference"
     template = "the JSON document: {reason}"
 
     reason: str
@@ -33,7 +33,7 @@ class ProtocolRefused(ValidationError):
     """An inference request whose parts do not fit together."""
 
     code = "validation.inference_request"
-    owner = "gateway"
+    owner = "serving.open_inference"
     template = "inference request: {reason}"
 
     reason: str
@@ -44,7 +44,7 @@ class TensorRefused(ValidationError):
     """A tensor of a request whose name, datatype, shape or data is not right."""
 
     code = "validation.tensor"
-    owner = "gateway"
+    owner = "serving.open_inference"
     template = "tensor {tensor!r}: {reason}"
 
     tensor: str
@@ -56,7 +56,7 @@ class TensorTooLarge(ValidationError):
     """A tensor beyond the limits of the gateway."""
 
     code = "validation.tensor_too_large"
-    owner = "gateway"
+    owner = "serving.open_inference"
     template = "tensor {tensor!r}: {what} is {given}, at most {limit}"
 
     tensor: str
@@ -70,7 +70,7 @@ class ParameterRefused(ValidationError):
     """A parameter of the protocol with a value that it cannot have."""
 
     code = "validation.inference_parameter"
-    owner = "gateway"
+    owner = "serving.open_inference"
     template = "parameter {parameter!r}: {reason}"
 
     parameter: str
@@ -82,7 +82,7 @@ class ExtensionRefused(ValidationError):
     """An extension of the protocol that this server does not have."""
 
     code = "validation.extension_unsupported"
-    owner = "gateway"
+    owner = "serving.open_inference"
     template = "the {extension} extension is not offered: {reason}"
 
     extension: str
@@ -94,7 +94,7 @@ class OutputNotJson(DecodingError):
     """An output with values that JSON cannot hold, asked for as JSON."""
 
     code = "decoding.output_not_json"
-    owner = "gateway"
+    owner = "serving.open_inference"
     http_status = 406
     template = "output {output!r} {reason}; ask for it with binary_data"
 

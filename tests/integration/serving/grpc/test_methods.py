@@ -185,7 +185,11 @@ def test_a_stream_answers_every_request_in_order_and_survives_errors(shared):
     )
     answers = list(stream(iter([request(), wrong, request()]), timeout=HANG_S))
     assert [answer.infer_response.id for answer in answers] == ["mine", "wrong", "mine"]
-    assert ["testing.model_unknown" in answer.error_message for answer in answers] == [False, True, False]
+    assert ["validation.testing_model_unknown" in answer.error_message for answer in answers] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_messages_are_bounded(opened):
