@@ -67,7 +67,7 @@ class OutcomeSender:
         self._send_while_pending()
 
     def _send_while_pending(self) -> None:
-        """Whoever finds the lock taken leaves its outcome to the holder, who looks again after giving it back.
+        """Whoever finds the lock taken leaves its outcome to the holder, who looks again after that.
 
         So everybody who takes the lock ends with this.
         """

