@@ -30,6 +30,11 @@ def configure(parser: ArgumentParser) -> None:
     add("--policy", default="earliest_deadline_first", help="scheduling policy by name")
     add("--streams", type=int, default=1, help="launches that go on at once in a worker")
     add("--queue", type=int, default=1024, help="most requests waiting in a worker")
+    add(
+        "--promise-deadlines", type=int, metavar="US",
+        help="promise or refuse deadlines of calibrated versions; work without a promise has no piece longer "
+        "than this many microseconds",
+    )  # fmt: skip
     add("--memory-budget", type=int, metavar="BYTES", help="for all models of a worker")
     add("--state", metavar="DIR", help="private folder for store and logs")
     add("--database", metavar="URL", help="store of tasks and keys (default: SQLite in --state)")
@@ -80,6 +85,9 @@ def serve_options(arguments: Namespace) -> ServeOptions:
         streams=arguments.streams,
         capacity=arguments.queue,
         budget_bytes=arguments.memory_budget,
+        best_effort_segment_ns=None
+        if arguments.promise_deadlines is None
+        else arguments.promise_deadlines * 1000,
         trace=arguments.trace,
         allow_code=not (remote or arguments.no_code),
     )

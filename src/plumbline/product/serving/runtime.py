@@ -18,6 +18,7 @@ from plumbline.product.capabilities import offered_operators
 from plumbline.product.serving.options import ServeOptions
 from plumbline.product.serving.prepare import prepare_apart
 from plumbline.product.serving.worker import make_scheduler, worker_command
+from plumbline.scheduling.policies.registry import open_policy
 from plumbline.serving.decisions import LoggedDecisions
 from plumbline.serving.devices.discovery import HardwareDevices
 from plumbline.serving.devices.inventory import DeviceManager
@@ -32,6 +33,7 @@ from plumbline.serving.models.scaling import ScalingPolicy
 from plumbline.serving.models.service import RoutedInference
 from plumbline.serving.ports import WorkerPool
 from plumbline.serving.repository.folder import FolderRepository
+from plumbline.serving.repository.http_client import HttpRepository
 from plumbline.serving.repository.port import Repository
 from plumbline.serving.storage.database import open_database, sqlite_url
 from plumbline.serving.tasks.executor import TaskExecutor
@@ -76,6 +78,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
     Raises:
         PlumblineError: whatever part cannot be had.
     """
+    open_policy(options.worker.policy)  # refused here rather than in every worker
     clock = MonotonicClock()
     async with AsyncExitStack() as stack:
         events = EventBus(clock)
@@ -84,6 +87,8 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         await pool.start()
         stack.push_async_callback(pool.stop, drain=True, timeout_s=options.drain_timeout_s)
         repository = open_repository(options)
+        if isinstance(repository, HttpRepository):
+            stack.callback(repository.close)
         directory = Directory(
             repository,
             pool,
@@ -128,10 +133,8 @@ def _asks_for_keys(options: ServeOptions) -> bool:
 def open_repository(options: ServeOptions) -> Repository:
     """The repository that an operator named: a folder, or an address of HTTP."""
     if options.repository.startswith(("http://", "https://")):
-        from plumbline.serving.repository.http_client import HttpRepository
-
         return HttpRepository(options.repository, allow_code=options.worker.allow_code)
-    return FolderRepository(Path(options.repository))
+    return FolderRepository(Path(options.repository), allow_code=options.worker.allow_code)
 
 
 def _pool(options: ServeOptions, logs: Path, events: EventBus) -> WorkerPool:

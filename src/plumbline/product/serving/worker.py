@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import msgspec
 from plumbline.contracts.clock import MonotonicClock
 from plumbline.engine.lanes import LanePool
 from plumbline.engine.scheduler import Scheduler
+from plumbline.errors import PlumblineError
 from plumbline.product.serving.options import WorkerOptions
 from plumbline.scheduling.policies.registry import open_policy
+from plumbline.serving.workers.process import FATAL_EXIT_CODE, run_worker
 from plumbline.telemetry.decision_log import DecisionLog
 from plumbline.telemetry.sinks import NULL_SINK, JsonLinesSink
 
@@ -26,8 +30,9 @@ def worker_command(options: WorkerOptions) -> list[str]:
 
 
 def make_scheduler(
-    options: WorkerOptions, *, name: str, log_folder: Path | None, progress: Any = None
-) -> Scheduler:
+    options: WorkerOptions, *, name: str, log_folder: Path | None, progress: Any = None,
+    on_failed: Callable[[PlumblineError], None] = lambda failure: None,
+) -> Scheduler:  # fmt: skip
     """The engine of a worker, in its own process or inside the gateway's.
 
     Args:
@@ -35,6 +40,7 @@ def make_scheduler(
         name: of the worker; its threads carry it.
         log_folder: for the decision log `engine`; None keeps none.
         progress: cell of the step counter.
+        on_failed: told when the engine ended by itself, after it answered everyone.
     """
     journal = None
     if log_folder is not None:
@@ -48,9 +54,11 @@ def make_scheduler(
         clock=MonotonicClock(),
         capacity=options.capacity,
         journal=journal,
+        best_effort_segment_ns=options.best_effort_segment_ns,
         budget_bytes=options.budget_bytes,
         sink=sink,
         progress=progress,
+        on_failed=on_failed,
         name=f"engine {name}",
     )
 
@@ -59,15 +67,20 @@ def main(arguments: list[str]) -> int:
     """Serve until told to stop; the exit code."""
     from plumbline.product.sessions import open_session
     from plumbline.serving.workers.channel import WorkerChannel
-    from plumbline.serving.workers.process import run_worker
 
     options = msgspec.json.decode(arguments[0], type=WorkerOptions)
     channel = WorkerChannel.from_arguments(arguments)
     return run_worker(
         channel,
         partial(open_session, compile="refuse", allow_code=options.allow_code),
-        partial(make_scheduler, options),
+        partial(make_scheduler, options, on_failed=_end),
     )
+
+
+def _end(failure: PlumblineError) -> None:
+    """An engine that ended by itself takes its process along; the gateway starts another."""
+    print(f"fatal: {failure.code}: {failure.message}", file=sys.stderr, flush=True)
+    os._exit(FATAL_EXIT_CODE)
 
 
 if __name__ == "__main__":
