@@ -53,9 +53,8 @@ class Gateway:
             served (`serve` refuses another).
         native: ASGI application behind `options.native_prefixes`, or None. It finds `principal`
             (`Principal`) and `request_id` in `scope["state"]`; its body was read and bounded before. It
-            asks the authenticator for permissions itself. For a WebSocket whose handshake shows no key
-            `principal` is None: it must ask in the first message. A WebSocket without a key header comes with no principal
-            (None): the first message of a browser has the key, and the native application asks for it.
+            asks the authenticator for permissions itself. A WebSocket without a key header comes with no
+            principal (None): the first message of a browser has the key, and the native application asks.
         status_page: the HTML of `/` for browsers, or None. Static: its inline scripts and styles are allowed
             by their hashes and nothing else is; live values are fetched by it.
         metrics: the exposition of `/metrics` and its media type, made at each call, or None.
