@@ -19,8 +19,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         capacity: most requests accepted and not launched.
         budget_bytes: most bytes that all versions may plan together; None for no limit.
         log_segment_bytes: size of one segment of the decision log, of which `log_segments` are kept.
-        best_effort_segment_ns: longest piece of work without a promise; with it, requests with a deadline on a
-            calibrated version are promised or refused (earliest deadline first and rate monotonic only).
+        best_effort_segment_ns: longest piece of work without a promise; with it, requests with a deadline
+            on a calibrated version are promised or refused (edf and rate_monotonic only).
         trace: file for trace points as JSON lines, in the log folder; off by default.
         allow_code: Python classes of the repository may run.
     """
