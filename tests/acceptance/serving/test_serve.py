@@ -119,3 +119,26 @@ def test_both_places_of_the_engine_give_the_same_answer(start_server: Any, serve
     other = start_server("--in-process", "--load", "echo")
     other.wait_ready()
     assert other.echo(3.0, 4.0)[2]["outputs"] == server.echo(3.0, 4.0)[2]["outputs"]
+
+
+def test_a_task_given_before_a_restart_is_readable_after_it(start_server: Any, tmp_path: Any) -> None:
+    """L4-42, L4-47: results and ids outlive the process."""
+    body = {
+        "operation": "infer",
+        "model": "echo",
+        "inputs": [{"name": "x", "shape": [1, 16], "datatype": "FP32", "data": [0.5] * 16}],
+    }
+    first = start_server("--load", "echo", state=tmp_path)
+    first.wait_ready()
+    status, _, task = first.ask("PUT", "/api/v1/tasks/before-restart", body)
+    assert status in (200, 201, 202), task
+    end = time.monotonic() + 20
+    while task["status"] != "succeeded" and time.monotonic() < end:
+        time.sleep(0.05)
+        task = first.get("/api/v1/tasks/before-restart")[2]
+    assert task["status"] == "succeeded", task
+    assert first.terminate() == 0
+    second = start_server("--load", "echo", state=tmp_path)
+    status, _, again = second.get("/api/v1/tasks/before-restart")
+    assert status == 200
+    assert again["result"] == task["result"]

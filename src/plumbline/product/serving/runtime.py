@@ -36,18 +36,15 @@ from plumbline.serving.repository.folder import FolderRepository
 from plumbline.serving.repository.http_client import HttpRepository
 from plumbline.serving.repository.port import Repository
 from plumbline.serving.storage.database import open_database, sqlite_url
-from plumbline.serving.tasks.executor import TaskExecutor
-from plumbline.serving.tasks.options import TaskOptions
-from plumbline.serving.tasks.queue import TaskQueue
-from plumbline.serving.tasks.service import TaskManager
+from plumbline.serving.tasks.node import TaskNode, wire_tasks
 from plumbline.serving.tasks.sql_store import SqlTaskStore
-from plumbline.serving.tasks.work import TaskWork
 from plumbline.serving.workers.pool import ProcessPool
 from plumbline.telemetry.decision_log import DecisionLog
 
 __all__ = ["Runtime", "open_runtime"]
 
 _KEPT_LOGS = 5
+_TASK_DRAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +57,7 @@ class Runtime:
     pool: WorkerPool
     directory: Directory
     inference: RoutedInference
-    tasks: TaskManager
+    tasks: TaskNode
     devices: DeviceManager
     decisions: LoggedDecisions
     health: EngineHealth
@@ -71,9 +68,10 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
-    """Start workers, store and executor; leaving drains and stops them.
+    """Start workers and store; leaving drains and stops them.
 
-    Models are not loaded yet: `load_models` does that while the doors are open and readiness is false.
+    Models are not loaded and no task runs yet: `run_server` sees to both while the doors are open and
+    readiness is false. A task that an earlier run left would find no model before that.
 
     Raises:
         PlumblineError: whatever part cannot be had.
@@ -109,9 +107,17 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         authenticator = ApiKeyAuthenticator(key_store, clock) if _asks_for_keys(options) else None
         devices = DeviceManager(HardwareDevices(offered_operators), events, clock)
         await asyncio.to_thread(devices.refresh)
-        tasks = await _start_tasks(
-            SqlTaskStore(database), inference, directory, devices, events, clock, folder.name, stack
+        tasks = wire_tasks(
+            store=SqlTaskStore(database),
+            inference=inference,
+            models=directory,
+            allocator=devices.allocator,
+            events=events,
+            clock=clock,
+            steps=lambda: sum(worker.steps for worker in pool.workers()),
+            owner=folder.name,
         )
+        stack.push_async_callback(tasks.stop, drain=True, timeout_s=_TASK_DRAIN_S)
         if options.max_workers > options.workers:
             _start_scaling(options, pool, inference, events, clock, stack)
         yield Runtime(
@@ -154,23 +160,6 @@ def _pool(options: ServeOptions, logs: Path, events: EventBus) -> WorkerPool:
         log_folder=_made(logs),
         on_event=events.publish,
     )
-
-
-async def _start_tasks(
-    store: SqlTaskStore, inference: RoutedInference, directory: Directory, devices: DeviceManager,
-    events: EventBus, clock: Clock, owner: str, stack: AsyncExitStack,
-) -> TaskManager:  # fmt: skip
-    chosen = TaskOptions()
-    queue = TaskQueue(store, clock, owner)
-    work = TaskWork(inference, directory, devices.allocator, chosen, clock)
-    executor = TaskExecutor(store, queue, work, events, clock, chosen)
-    manager = TaskManager(
-        store, queue, directory, devices.allocator, events, clock, chosen, on_cancel=executor.cancel
-    )
-    await executor.start()
-    stack.push_async_callback(executor.stop, drain=True, timeout_s=10.0)
-    stack.callback(manager.close)
-    return manager
 
 
 def _start_scaling(

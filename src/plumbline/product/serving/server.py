@@ -66,6 +66,7 @@ async def run_server(
 
 async def _load_models(runtime: Runtime, on_ready: Callable[[Runtime], None]) -> None:
     await runtime.directory.start(runtime.options.models)
+    await runtime.tasks.start()
     runtime.health.started()
     on_ready(runtime)
 
@@ -96,7 +97,7 @@ def _application(runtime: Runtime) -> GatewayApplication:
 def _native_parts(runtime: Runtime, release: str) -> NativeParts:
     return NativeParts(
         authenticator=runtime.authenticator,
-        tasks=runtime.tasks,
+        tasks=runtime.tasks.manager,
         devices=runtime.devices,
         models=runtime.directory,
         workers=runtime.pool,
