@@ -33,7 +33,8 @@ __all__ = ["KillSummary", "main", "run_kill_matrix"]
 WORKER = (sys.executable, "-m", "plumbline.testing.worker_entry")
 _FAULTS = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGSTOP", "exit-in-call", "SIGKILL-while-loading")
 _OPTIONS = PoolOptions(
-    backoff_s=0.01, max_backoff_s=0.2, storm_deaths=1_000_000, stall_floor_s=0.6, watch_interval_s=0.03,
+    backoff_s=0.01, max_backoff_s=0.2, storm_deaths=1_000_000, stall_floor_s=0.6,
+    loading_floor_s=2.0, watch_interval_s=0.03,
     own_file_bytes=256 << 10, input_bytes=4 << 20, ring_bytes=4 << 20,
 )  # fmt: skip
 _HANG_S = 60.0

@@ -38,7 +38,7 @@ __all__ = ["FatalOnPurpose", "RefusedOnPurpose", "make_test_scheduler", "open_te
 class RefusedOnPurpose(ValidationError):
     """A test asked for a refusal."""
 
-    code = "testing.refused_on_purpose"
+    code = "validation.testing_refused"
     owner = "testing"
     template = "refused on purpose: {what}"
 
@@ -49,7 +49,7 @@ class RefusedOnPurpose(ValidationError):
 class FatalOnPurpose(BackendError):
     """A test asked for the end of the worker."""
 
-    code = "testing.fatal_on_purpose"
+    code = "backend.testing_fatal"
     owner = "testing"
     template = "fatal on purpose: {what}"
     recoverability = Recoverability.FATAL

@@ -6,6 +6,8 @@ A refusal comes before a call is accepted; a failure is the one outcome of a cal
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
 
 from plumbline.errors import (
     BackendError,
@@ -40,8 +42,8 @@ __all__ = [
 class IntakeFull(ResourceError):
     """Every worker that may take the call has as much accepted work as it may hold."""
 
-    code = "serving.workers.intake_full"
-    owner = "workers"
+    code = "resource.workers_intake_full"
+    owner = "serving.workers"
     template = "{what}: {used} of {limit} in use"
     recoverability = Recoverability.TRANSIENT
     http_status = 503
@@ -56,8 +58,8 @@ class IntakeFull(ResourceError):
 class NoWorkerReady(ResourceError):
     """No worker is ready for the call now, for instance because one is being replaced."""
 
-    code = "serving.workers.none_ready"
-    owner = "workers"
+    code = "resource.workers_none_ready"
+    owner = "serving.workers"
     template = "no worker is ready: {states}"
     recoverability = Recoverability.TRANSIENT
 
@@ -69,8 +71,8 @@ class NoWorkerReady(ResourceError):
 class PoolDegraded(BackendError):
     """Workers die faster than they become ready; starts go on at the slowest rate only."""
 
-    code = "serving.workers.degraded"
-    owner = "workers"
+    code = "backend.workers_degraded"
+    owner = "serving.workers"
     template = "{deaths} workers died before they were ready, the last with {reason}"
     recoverability = Recoverability.TRANSIENT
     http_status = 503
@@ -84,8 +86,8 @@ class PoolDegraded(BackendError):
 class PoolStopped(ResourceError):
     """The pool is stopping or stopped and takes nothing more."""
 
-    code = "serving.workers.stopped"
-    owner = "workers"
+    code = "resource.workers_stopped"
+    owner = "serving.workers"
     template = "the workers are stopping"
     recoverability = Recoverability.TRANSIENT
 
@@ -96,8 +98,8 @@ class PoolStopped(ResourceError):
 class WorkerUnknown(ValidationError):
     """A worker is named that does not exist."""
 
-    code = "serving.workers.unknown"
-    owner = "workers"
+    code = "validation.workers_unknown"
+    owner = "serving.workers"
     template = "no worker named {worker}; there are {known}"
     http_status = 404
 
@@ -109,8 +111,8 @@ class WorkerUnknown(ValidationError):
 class TensorRefused(ValidationError):
     """A tensor that cannot cross to a worker."""
 
-    code = "serving.workers.tensor"
-    owner = "workers"
+    code = "validation.workers_tensor"
+    owner = "serving.workers"
     template = "tensor {tensor}: {reason}"
 
     tensor: str
@@ -121,8 +123,8 @@ class TensorRefused(ValidationError):
 class CallRefused(ValidationError):
     """A call that cannot be sent to a worker as it is."""
 
-    code = "serving.workers.call"
-    owner = "workers"
+    code = "validation.workers_call"
+    owner = "serving.workers"
     template = "request {request}: {reason}"
 
     request: str
@@ -133,8 +135,8 @@ class CallRefused(ValidationError):
 class ScaleRefused(ValidationError):
     """A number of workers that this pool cannot have."""
 
-    code = "serving.workers.scale"
-    owner = "workers"
+    code = "validation.workers_scale"
+    owner = "serving.workers"
     template = "{count} workers: from 1 to {limit} are possible"
 
     count: int
@@ -145,8 +147,8 @@ class ScaleRefused(ValidationError):
 class CallTooLarge(ValidationError):
     """More bytes than one call may bring to a worker or get from it."""
 
-    code = "serving.workers.call_too_large"
-    owner = "workers"
+    code = "validation.workers_call_too_large"
+    owner = "serving.workers"
     template = "{what} of {size_bytes} bytes, at most {limit_bytes}"
     http_status = 413
 
@@ -159,8 +161,8 @@ class CallTooLarge(ValidationError):
 class WorkerLostTwice(BackendError):
     """Two workers died with this call in hand. It is not tried on a third."""
 
-    code = "serving.workers.lost_twice"
-    owner = "workers"
+    code = "backend.workers_lost_twice"
+    owner = "serving.workers"
     template = "request {request}: two workers ended while they had it, the last with {reason}"
 
     request: str
@@ -171,8 +173,8 @@ class WorkerLostTwice(BackendError):
 class LoadLostTwice(BackendError):
     """Two workers died while they loaded this version."""
 
-    code = "serving.workers.load_lost_twice"
-    owner = "workers"
+    code = "backend.workers_load_lost_twice"
+    owner = "serving.workers"
     template = "version {version}: two workers ended while they loaded it, the last with {reason}"
 
     version: str
@@ -183,8 +185,8 @@ class LoadLostTwice(BackendError):
 class WorkerNotStarted(BackendError):
     """A worker process did not come up."""
 
-    code = "serving.workers.not_started"
-    owner = "workers"
+    code = "backend.workers_not_started"
+    owner = "serving.workers"
     template = "worker {worker} did not start: {reason}"
     http_status = 503
 
@@ -196,8 +198,8 @@ class WorkerNotStarted(BackendError):
 class WorkerBroken(BackendError):
     """Something in a worker failed that is not a `PlumblineError`: our bug, or one of a user's class."""
 
-    code = "serving.workers.broken"
-    owner = "workers"
+    code = "backend.workers_broken"
+    owner = "serving.workers"
     template = "{what} failed in the worker with {kind}: {reason}"
     http_status = 500
 
@@ -210,8 +212,8 @@ class WorkerBroken(BackendError):
 class OutcomeRefused(BackendError):
     """A worker described a result that cannot be true; the worker is replaced."""
 
-    code = "serving.workers.outcome_refused"
-    owner = "workers"
+    code = "backend.workers_outcome_refused"
+    owner = "serving.workers"
     template = "worker {worker} described an impossible result: {reason}"
 
     worker: str
@@ -222,8 +224,8 @@ class OutcomeRefused(BackendError):
 class ProtocolViolated(BackendError):
     """A worker sent what no worker may send; it is replaced."""
 
-    code = "serving.workers.protocol"
-    owner = "workers"
+    code = "backend.workers_protocol"
+    owner = "serving.workers"
     template = "{reason}"
 
     reason: str
@@ -233,8 +235,8 @@ class ProtocolViolated(BackendError):
 class WorkerReported(BackendError):
     """An error of a worker whose class this process does not know: it answers as that class would."""
 
-    code = "serving.workers.reported"
-    owner = "workers"
+    code = "backend.workers_reported"
+    owner = "serving.workers"
     template = "{text}"
 
     reported_code: str
@@ -249,10 +251,17 @@ class WorkerReported(BackendError):
     def __post_init__(self) -> None:
         self.__dict__.update(
             code=self.reported_code,
-            error_class=ErrorClass(self.reported_class),
-            recoverability=Recoverability(self.reported_recoverability),
-            side_effect=SideEffect(self.reported_side_effect),
+            error_class=_member(ErrorClass, self.reported_class, ErrorClass.BACKEND),
+            recoverability=_member(Recoverability, self.reported_recoverability, Recoverability.PERMANENT),
+            side_effect=_member(SideEffect, self.reported_side_effect, SideEffect.UNKNOWN),
             owner=self.reported_owner,
             http_status=self.reported_status,
         )
         super().__post_init__()
+
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
+
+
+def _member(kind: type[_Kind], value: str, otherwise: _Kind) -> _Kind:
+    return kind(value) if value in set(kind) else otherwise

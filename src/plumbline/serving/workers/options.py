@@ -42,7 +42,7 @@ class PoolOptions:
     own_files: int = 8
     suspects_at_once: int = 1
     stall_floor_s: float = 5.0
-    loading_floor_s: float = 60.0
+    loading_floor_s: float = 30.0
     uncalibrated_stall_s: float = 60.0
     watch_interval_s: float = 0.05
     start_timeout_s: float = 60.0

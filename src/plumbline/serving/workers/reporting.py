@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from plumbline.errors import ErrorClass, ErrorContext, PlumblineError, Recoverability, SideEffect
+from plumbline.errors import ErrorContext, PlumblineError
 from plumbline.serving.workers.failures import WorkerBroken, WorkerReported
 from plumbline.serving.workers.protocol import Failure
 
@@ -74,18 +74,14 @@ def _as_reported(failure: Failure) -> PlumblineError:
     retry_after_s = failure.fields.get("retry_after_s")
     return WorkerReported(
         reported_code=failure.code,
-        reported_class=_member(ErrorClass, failure.error_class, ErrorClass.EXECUTION),
-        reported_recoverability=_member(Recoverability, failure.recoverability, Recoverability.PERMANENT),
-        reported_side_effect=_member(SideEffect, failure.side_effect, SideEffect.UNKNOWN),
+        reported_class=failure.error_class,
+        reported_recoverability=failure.recoverability,
+        reported_side_effect=failure.side_effect,
         reported_owner=failure.owner,
         reported_status=failure.http_status if 400 <= failure.http_status <= 599 else 500,
         text=failure.message,
         retry_after_s=float(retry_after_s) if isinstance(retry_after_s, int | float) else None,
     )
-
-
-def _member(kind: Any, value: str, otherwise: Any) -> str:
-    return value if value in set(kind) else str(otherwise.value)
 
 
 def _field_types(kind: type[PlumblineError]) -> dict[str, Any]:
