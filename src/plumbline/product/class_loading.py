@@ -77,7 +77,7 @@ def load_class(folder: Path, entry: str, *, version: str) -> LoadedClass:
     loaded = LoadedClass(cls=object, module=name)
     try:
         _run(module, spec)
-    except (Exception, SystemExit) as error:  # a stranger's file: what it raises fails this version alone
+    except BaseException as error:  # a stranger's file: what it raises fails this version alone
         loaded.forget()
         if isinstance(error, PlumblineError):
             raise

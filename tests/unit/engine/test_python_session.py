@@ -146,6 +146,37 @@ def test_a_class_without_declarations_may_not_give_what_the_protocol_cannot_carr
     assert isinstance(outcome_of(engine, ref, Odd, {}), OutputUndecodable)
 
 
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_a_class_that_ends_its_program_fails_its_request_alone(engine, ref, raised):
+    """X-31: `sys.exit` ends the thread that calls it; the request would wait for ever."""
+
+    class Leaving(Doubler):
+        def run(self, inputs, parameters):
+            if inputs["x"][0, 0] == 13:
+                raise raised
+            return super().run(inputs, parameters)
+
+    scheduler = engine()
+    scheduler.load(ref, PythonSession(ref, Leaving, SETTINGS))
+    scheduler.start()
+    told = Outcomes()
+    scheduler.submit(ref, call("leaves", np.full((1, 2), 13, np.float32)), told)
+    error = told.wait()[0]
+    assert isinstance(error, ClassFailed)
+    assert type(raised).__name__ in error.message
+    scheduler.submit(ref, call("stays", np.ones((1, 2), np.float32)), told)
+    assert isinstance(told.wait(2)[1], InferenceResult)
+
+
+def test_a_setup_that_ends_its_program_refuses_the_load(engine, ref):
+    class Leaving(Doubler):
+        def setup(self, context):
+            raise SystemExit
+
+    with pytest.raises(ClassFailed, match=r"setup.*SystemExit"):
+        engine().load(ref, PythonSession(ref, Leaving, SETTINGS))
+
+
 def test_a_setup_that_raises_refuses_the_load(engine, ref):
     class Broken(Doubler):
         def setup(self, context):

@@ -170,11 +170,12 @@ class PythonSession:
         """The result of a call into the class.
 
         Raises:
-            ClassFailed: it raised; a `PlumblineError` that is not fatal goes through as it is.
+            ClassFailed: it raised, `SystemExit` included, which would end a thread of the engine; a
+                `PlumblineError` that is not fatal goes through as it is.
         """
         try:
             return call()
-        except Exception as error:  # the engine: one unit of work fails
+        except BaseException as error:  # the engine: one unit of work fails
             if isinstance(error, PlumblineError) and error.recoverability is not Recoverability.FATAL:
                 raise
             raise ClassFailed(
