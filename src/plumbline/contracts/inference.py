@@ -50,6 +50,7 @@ class InferenceCall:
         start_by_ns: when it must have been launched, absolute monotonic; None waits for ever.
         parameters: of the protocol, for what a version reads (a Python class); plain JSON values.
         traceparent: W3C trace context of the caller, or empty.
+        protocol: by which it came: `rest`, `grpc`, `task`, or empty in library use.
     """
 
     id: RequestId
@@ -64,6 +65,7 @@ class InferenceCall:
     start_by_ns: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     traceparent: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,11 @@ class ServeOptions:
     server: `granian` or `uvicorn`.
     drain_timeout_s: for requests in flight at the end.
     otlp_endpoint: where OpenTelemetry spans go over HTTP; None for nowhere.
+    metrics_exporters: `module:Class` of each further exporter of metrics; metrics_interval_s: between two
+        snapshots for them.
+    log_format: of the server's log, `text` or `json`.
+    slow_s: a request that takes longer has a line in the log.
+    benchmark: id of the benchmark that this run serves; metrics, spans and the exported run carry it.
     """
 
     repository: str
@@ -71,3 +76,8 @@ class ServeOptions:
     server: str = "granian"
     drain_timeout_s: float = 30.0
     otlp_endpoint: str | None = None
+    metrics_exporters: tuple[str, ...] = ()
+    metrics_interval_s: float = 10.0
+    log_format: str = "text"
+    slow_s: float = 1.0
+    benchmark: str = ""

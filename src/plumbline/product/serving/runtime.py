@@ -6,15 +6,16 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from plumbline.contracts.clock import Clock, MonotonicClock
-from plumbline.contracts.records import encode_record
 from plumbline.product.capabilities import offered_operators
+from plumbline.product.serving.observing import Observation, open_observation
 from plumbline.product.serving.options import ServeOptions
 from plumbline.product.serving.prepare import prepare_apart
 from plumbline.product.serving.worker import make_scheduler, worker_command
@@ -31,7 +32,7 @@ from plumbline.serving.models.autoscaler import Autoscaler
 from plumbline.serving.models.directory import Directory
 from plumbline.serving.models.scaling import ScalingPolicy
 from plumbline.serving.models.service import RoutedInference
-from plumbline.serving.ports import WorkerPool
+from plumbline.serving.ports import EventService, InferenceService, WorkerPool
 from plumbline.serving.repository.folder import FolderRepository
 from plumbline.serving.repository.http_client import HttpRepository
 from plumbline.serving.repository.port import Repository
@@ -53,10 +54,10 @@ class Runtime:
 
     options: ServeOptions
     clock: Clock
-    events: EventBus
+    events: EventService
     pool: WorkerPool
     directory: Directory
-    inference: RoutedInference
+    inference: InferenceService
     tasks: TaskNode
     devices: DeviceManager
     decisions: LoggedDecisions
@@ -64,6 +65,7 @@ class Runtime:
     keys: KeyRing
     authenticator: ApiKeyAuthenticator | None
     logs: Path
+    observation: Observation
 
 
 @asynccontextmanager
@@ -79,8 +81,9 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
     open_policy(options.worker.policy)  # refused here rather than in every worker
     clock = MonotonicClock()
     async with AsyncExitStack() as stack:
-        events = EventBus(clock)
         folder = _server_folder(options.state)
+        observation = await stack.enter_async_context(open_observation(options, clock, folder))
+        events = observation.events(EventBus(clock))
         pool = _pool(options, folder / "logs", events)
         await pool.start()
         stack.push_async_callback(pool.stop, drain=True, timeout_s=options.drain_timeout_s)
@@ -98,17 +101,18 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         stack.push_async_callback(directory.close)
         routes = DecisionLog(_made(folder / "logs" / "gateway"), "routes")
         stack.callback(routes.close)
-        inference = RoutedInference(
-            directory, pool, clock, record=lambda record: routes.append(encode_record(record))
-        )
+        routed = RoutedInference(directory, pool, clock, record=observation.record_routes(routes))
+        inference = observation.inference(routed)
+        observation.watch(directory, pool, routed)
         database = await open_database(options.database or sqlite_url(options.state / "store.sqlite"))
         stack.push_async_callback(database.close)
         key_store = SqlKeyStore(database)
         authenticator = ApiKeyAuthenticator(key_store, clock) if _asks_for_keys(options) else None
         devices = DeviceManager(HardwareDevices(offered_operators), events, clock)
         await asyncio.to_thread(devices.refresh)
+        store = SqlTaskStore(database)
         tasks = wire_tasks(
-            store=SqlTaskStore(database),
+            store=store,
             inference=inference,
             models=directory,
             allocator=devices.allocator,
@@ -119,14 +123,16 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         )
         stack.push_async_callback(tasks.stop, drain=True, timeout_s=_TASK_DRAIN_S)
         if options.max_workers > options.workers:
-            _start_scaling(options, pool, inference, events, clock, stack)
+            _start_scaling(options, pool, routed, events, clock, stack)
+        _keep_running(observation.sample(store), "metrics samples", stack)
+        stack.callback(observation.export_run)
         yield Runtime(
             options=options, clock=clock, events=events, pool=pool, directory=directory,
             inference=inference, tasks=tasks, devices=devices,
             decisions=LoggedDecisions(folder / "logs"),
             health=EngineHealth(pool, directory.unready),
             keys=KeyRing(key_store, clock, authenticator.forget if authenticator else lambda: None),
-            authenticator=authenticator, logs=folder / "logs",
+            authenticator=authenticator, logs=folder / "logs", observation=observation,
         )  # fmt: skip
 
 
@@ -143,7 +149,7 @@ def open_repository(options: ServeOptions) -> Repository:
     return FolderRepository(Path(options.repository), allow_code=options.worker.allow_code)
 
 
-def _pool(options: ServeOptions, logs: Path, events: EventBus) -> WorkerPool:
+def _pool(options: ServeOptions, logs: Path, events: EventService) -> WorkerPool:
     if options.in_process:
         from plumbline.product.sessions import open_session
         from plumbline.serving.workers.local import InProcessPool
@@ -163,14 +169,18 @@ def _pool(options: ServeOptions, logs: Path, events: EventBus) -> WorkerPool:
 
 
 def _start_scaling(
-    options: ServeOptions, pool: WorkerPool, inference: RoutedInference, events: EventBus, clock: Clock,
+    options: ServeOptions, pool: WorkerPool, inference: RoutedInference, events: EventService, clock: Clock,
     stack: AsyncExitStack,
 ) -> None:  # fmt: skip
     scaler = Autoscaler(
         pool, ScalingPolicy(min_workers=options.workers, max_workers=options.max_workers), clock,
         oldest_age_ns=inference.oldest_age_ns, announce=events.publish,
     )  # fmt: skip
-    running = asyncio.create_task(scaler.run(), name="autoscaler")
+    _keep_running(scaler.run(), "autoscaler", stack)
+
+
+def _keep_running(work: Coroutine[Any, Any, None], name: str, stack: AsyncExitStack) -> None:
+    running = asyncio.create_task(work, name=name)
 
     async def end() -> None:
         running.cancel()

@@ -102,6 +102,7 @@ def infer_call(
         deadline_ns=deadline,
         parameters=terms.custom,
         traceparent=caller.traceparent,
+        protocol="grpc",
     )
     return call, wanted
 

@@ -249,4 +249,5 @@ def _call(
         deadline_ns=None if finish is None else arrived + finish,
         parameters=terms.custom,
         traceparent=traceparent.decode("latin-1") if len(traceparent) <= 64 else "",
+        protocol="rest",
     )

@@ -136,6 +136,7 @@ class TaskWork:
             deadline_ns=deadline_ns,
             parameters=request.parameters,
             traceparent=record.traceparent,
+            protocol="task",
         )
 
     def _finished(self, result: InferenceResult, allocation: Allocation, metadata: ModelMetadata) -> Finished:
