@@ -15,7 +15,11 @@ class CanaryDoor:
     """`serving.api.parts.CanaryService` over the canaries of a directory."""
 
     def __init__(self, directory: Directory) -> None:
-        self._canaries = directory.canaries
+        self._directory, self._canaries = directory, directory.canaries
+
+    def canary(self, model: str) -> Mapping[str, Any]:
+        """The document of the canary that runs or ended last."""
+        return self._document(model)
 
     async def set_canary(self, model: str, version: str, share: float) -> Mapping[str, Any]:
         """Start a canary; its document."""
@@ -25,6 +29,11 @@ class CanaryDoor:
     async def roll_back(self, model: str) -> Mapping[str, Any]:
         """End it; its document."""
         self._canaries.end(model, promote=False)
+        return self._document(model)
+
+    async def promote(self, model: str) -> Mapping[str, Any]:
+        """Give it all requests; its document."""
+        await self._directory.promote(model)
         return self._document(model)
 
     def _document(self, model: str) -> Mapping[str, Any]:

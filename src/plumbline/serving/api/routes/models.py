@@ -11,7 +11,7 @@ from plumbline.contracts.clock import rfc3339
 from plumbline.contracts.models import ModelMetadata, TensorSpec, VersionState, VersionStatus
 from plumbline.errors import ValidationError
 from plumbline.serving.api.caller import ModelOperator, Parts, Reader
-from plumbline.serving.api.parts import CanaryService, NativeParts
+from plumbline.serving.api.parts import CanaryService, NativeParts, PublicationService
 from plumbline.serving.api.problems import NotOffered, errors
 from plumbline.serving.api.refusals import ModelUnknown
 from plumbline.serving.api.schemas.resources import (
@@ -54,10 +54,7 @@ async def list_versions(model: _Name, parts: Parts, caller: Reader) -> list[Vers
 @router.get("/{model}/versions/{version}", responses=errors(404), summary="One version")
 async def read_version(model: _Name, version: _Version, parts: Parts, caller: Reader) -> VersionDocument:
     """Its state, interface and memory."""
-    for document in _model(parts, model).versions:
-        if document.version == version:
-            return document
-    raise ModelUnknown(model=f"{model}@{version}")
+    return _found(parts, model, version)
 
 
 @router.post("/{model}/load", responses=errors(404, 409), summary="Load a version")
@@ -72,6 +69,45 @@ async def unload_model(model: _Name, body: UnloadBody, parts: Parts, caller: Mod
     """Answers when its memory is given back."""
     await parts.models.unload(model, body.version)
     return _model(parts, model)
+
+
+@router.put("/{model}/versions/{version}/pin", responses=errors(404, 409), summary="Pin a version")
+async def pin_version(
+    model: _Name, version: _Version, parts: Parts, caller: ModelOperator
+) -> VersionDocument:
+    """It gets all requests that name none, whatever else becomes ready; another pin of the model moves."""
+    await _publication(parts).pin(model, version)
+    return _found(parts, model, version)
+
+
+@router.delete("/{model}/versions/{version}/pin", responses=errors(404, 409), summary="Unpin a version")
+async def unpin_version(
+    model: _Name, version: _Version, parts: Parts, caller: ModelOperator
+) -> VersionDocument:
+    """The newest ready version gets those requests again."""
+    await _publication(parts).unpin(model, version)
+    return _found(parts, model, version)
+
+
+@router.post("/{model}/versions/{version}/retire", responses=errors(404, 409), summary="Retire a version")
+async def retire_version(
+    model: _Name, version: _Version, parts: Parts, caller: ModelOperator
+) -> VersionDocument:
+    """For good: it finishes what it accepted, is unloaded, and never comes back."""
+    await _publication(parts).retire(model, version)
+    return _found(parts, model, version)
+
+
+@router.get("/{model}/canary", responses=errors(404), summary="The canary of a model")
+async def read_canary(model: _Name, parts: Parts, caller: Reader) -> Document:
+    """The one that runs, or how the last one ended."""
+    return dict(_canary(parts).canary(model))
+
+
+@router.post("/{model}/canary/promote", responses=errors(404, 409), summary="Promote a canary")
+async def promote(model: _Name, parts: Parts, caller: ModelOperator) -> Document:
+    """It gets all requests that name no version; a pin of its base moves to it."""
+    return dict(await _canary(parts).promote(model))
 
 
 @router.put("/{model}/canary", responses=errors(404, 409), summary="Give a version a share")
@@ -90,6 +126,19 @@ def _canary(parts: NativeParts) -> CanaryService:
     if parts.canary is None:
         raise NotOffered(service="canary releases")
     return parts.canary
+
+
+def _publication(parts: NativeParts) -> PublicationService:
+    if parts.publication is None:
+        raise NotOffered(service="publication of versions")
+    return parts.publication
+
+
+def _found(parts: NativeParts, model: str, version: str) -> VersionDocument:
+    for document in _model(parts, model).versions:
+        if document.version == version:
+            return document
+    raise ModelUnknown(model=f"{model}@{version}")
 
 
 def _model(parts: NativeParts, name: str) -> ModelDocument:
