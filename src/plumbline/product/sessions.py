@@ -53,7 +53,7 @@ class CompileWhileServing(PolicyError):
     code = "policy.compile_while_serving"
     owner = "product"
     recoverability = Recoverability.PERMANENT
-    http_status = 503
+    http_status = 409
     template = "version {version!r} is not compiled for this machine and these settings; prepare it first"
 
     version: str

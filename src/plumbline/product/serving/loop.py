@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from typing import TypeVar
+
+from plumbline.config.libraries import set_library_settings
 
 __all__ = ["run"]
 
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 def run(main: Coroutine[None, None, T]) -> T:
     """Run to the end on a fresh loop."""
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # workers are started by exec, nothing forks on
+    set_library_settings()
     try:
         import uvloop
     except ImportError:
