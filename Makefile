@@ -50,6 +50,15 @@ generate: $(VENV)/.check ## Rewrite ARCHITECTURE.md and the generated parts of d
 	$(PYTHON) scripts/generate_operators.py
 	$(PYTHON) scripts/generate_cli.py
 
+stubs: .venv-stubs/.made ## Rewrite the Python messages of the gRPC protocol from its .proto; ARGS=--check compares
+	.venv-stubs/bin/python scripts/generate_stubs.py $(ARGS)
+
+.venv-stubs/.made: $(VENV)/.created requirements/stubs.txt
+	$(PYTHON) -m venv .venv-stubs
+	.venv-stubs/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all: \
+	  -r requirements/stubs.txt
+	@touch $@
+
 bench: $(VENV)/.test ## All engines interleaved in one process, written to docs/benchmarks/cpu.json
 	@mkdir -p docs/benchmarks
 	$(BIN)/plumb bench --suite cpu --vs onnxruntime,openvino --threads 1,2 --out docs/benchmarks/cpu.json --markdown docs/benchmarks/cpu-table.md $(ARGS)
@@ -65,7 +74,7 @@ lock: $(VENV)/.lock ## Resolve requirements/*.in again into requirements/*.txt; 
 	bash scripts/lock.sh "$(CURDIR)/$(BIN)/uv" $(ARGS)
 
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) .venv-clients build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients .venv-stubs build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src -name '*.egg-info' -type d -prune -exec rm -rf {} +
 
@@ -106,4 +115,4 @@ $(VENV)/.lock: $(VENV)/.created requirements/lock.txt
 	$(PIP) -r requirements/lock.txt
 	@touch $@
 
-.PHONY: help clients run test test-all check format generate bench docs sbom lock clean
+.PHONY: help clients stubs run test test-all check format generate bench docs sbom lock clean

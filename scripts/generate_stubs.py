@@ -1,7 +1,7 @@
 """Make the Python messages of the gRPC protocol from its `.proto`, or check that they are up to date.
 
 The messages live in a descriptor pool of their own, so that a process may also import a client library that
-defines the same names. Run it with a Python that has grpcio-tools below 1.79, whose compiler is of
+defines the same names. `make stubs` runs it where grpcio-tools is below 1.79, whose compiler is of
 protobuf 6: its output runs with protobuf 6 and 7, that of a newer one with 7 only.
 """
 
@@ -38,7 +38,7 @@ def main() -> int:
     stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     if check:
         for path in stale:
-            print(f"{path.name} is out of date: run scripts/generate_stubs.py")
+            print(f"{path.name} is out of date: run `make stubs` and commit the result")
         return 1 if stale else 0
     for path, text in made.items():
         path.write_text(text)
@@ -53,7 +53,7 @@ def _compile(folder: Path) -> dict[Path, str]:
     if code.count(SHARED_POOL) != 1:
         raise SystemExit("the compiler's output changed: the descriptor pool is not where it was")
     if "Protobuf Python Version: 6." not in code:
-        raise SystemExit("this compiler is not of protobuf 6: use grpcio-tools below 1.79")
+        raise SystemExit("this compiler is not of protobuf 6: use grpcio-tools below 1.79 (`make stubs` has it)")
     return {
         FOLDER / f"{NAME}_pb2.py": HEADER
         + "# fmt: off\n# ruff: noqa\n"

@@ -1,4 +1,4 @@
-"""What libraries of others read from the environment: set once at the start of a process, before they load."""
+"""What libraries of others read from the environment: set at the start of a process, before they load."""
 
 from __future__ import annotations
 
