@@ -53,7 +53,7 @@ def _compile(folder: Path) -> dict[Path, str]:
     if code.count(SHARED_POOL) != 1:
         raise SystemExit("the compiler's output changed: the descriptor pool is not where it was")
     if "Protobuf Python Version: 6." not in code:
-        raise SystemExit("this compiler is not of protobuf 6: use grpcio-tools below 1.79 (`make stubs` has it)")
+        raise SystemExit("this compiler is not of protobuf 6: run it by `make stubs`")
     return {
         FOLDER / f"{NAME}_pb2.py": HEADER
         + "# fmt: off\n# ruff: noqa\n"
