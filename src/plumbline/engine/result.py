@@ -20,6 +20,9 @@ from plumbline.errors import DecodingError, ValidationError
 
 __all__ = ["OutputUndecodable", "OutputUnknown", "ResultDecoder"]
 
+MAX_NAME = 256
+"""Characters of the name of an output that nobody declared."""
+
 _Fact = tuple[str, np.dtype[Any] | None, tuple[int, ...], tuple[int | None, ...]]
 
 
@@ -82,8 +85,10 @@ class ResultDecoder:
             raise OutputUndecodable(version=self._version, output="*", reason=reason)
         facts = self._facts or {name: _any_fact(array) for name, array in outputs.items()}
         for name in outputs:
-            if name not in facts or not isinstance(name, str):
+            if name not in facts:
                 raise self._undecodable(str(name)[:100], "it is not declared")
+            if not (self._facts or _is_name(name)):
+                raise self._undecodable(ascii(name)[:100], f"a name is a text of 1 to {MAX_NAME} characters")
         for name, fact in facts.items():
             reason = _flaw(outputs.get(name), fact)
             if reason:
@@ -95,6 +100,10 @@ class ResultDecoder:
 
     def _undecodable(self, output: str, reason: str) -> OutputUndecodable:
         return OutputUndecodable(version=self._version, output=output, reason=reason)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isprintable()
 
 
 def _fact(spec: TensorSpec) -> _Fact:

@@ -59,7 +59,7 @@ def pack(tensors: Tensors) -> tuple[Packed, int]:
     """Where each tensor will lie, counted from 0, with what is to be written there; and the bytes of all.
 
     Raises:
-        TensorRefused: naming a tensor of another datatype, or too many of them.
+        TensorRefused: naming a tensor of another datatype or of too many axes, or too many of them.
     """
     if len(tensors) > MAX_TENSORS:
         raise TensorRefused(tensor=str(len(tensors)), reason=f"at most {MAX_TENSORS} tensors cross together")
@@ -69,6 +69,8 @@ def pack(tensors: Tensors) -> tuple[Packed, int]:
         index = _INDEX.get(value.dtype)
         if index is None:
             raise TensorRefused(tensor=name, reason=f"values of {value.dtype} cannot cross")
+        if value.ndim > MAX_AXES:
+            raise TensorRefused(tensor=name, reason=f"{value.ndim} axes, at most {MAX_AXES}")
         stored = _stored_bytes(name, value) if index == BYTES else value
         size = len(stored) if isinstance(stored, bytes) else value.nbytes
         packed.append((TensorAt(name, index, value.shape, offset, size), stored))
@@ -127,9 +129,10 @@ def mismatch(
     Args:
         places: to check.
         low: first byte that they may use, high: first byte behind.
-        metadata: whose outputs they claim to be; None: nothing is declared.
+        metadata: whose outputs they claim to be; None, or one without outputs: nothing is declared.
     """
-    declared = None if metadata is None else {spec.name: spec for spec in metadata.outputs}
+    named = () if metadata is None else metadata.outputs
+    declared = {spec.name: spec for spec in named} if named else None
     seen = set()
     for place in places:
         reason = _misplaced(place, low, high)
