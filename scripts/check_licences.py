@@ -1,7 +1,7 @@
-"""Refuses a run-time dependency whose licence is not on the list of decision 0003.
+"""Refuses a run-time dependency whose licence is not on the list of decision 0003, or an exception of 0010.
 
 Reads the metadata of what is installed; a distribution that the lock names and this platform does not need is
-skipped. Run it in an environment that holds requirements/serve.txt.
+skipped. Run it in an environment that holds requirements/serve.txt and requirements/postgres.txt.
 """
 
 from __future__ import annotations
@@ -18,16 +18,23 @@ ALLOWED = re.compile(
 )
 REFUSED = re.compile(r"\b(A?GPL|LGPL|SSPL|BUSL|Commons[- ]Clause|Proprietary)", re.I)
 
+LOCKS = ("serve", "postgres")
+EXCEPTIONS = {"psycopg": "LGPL-3.0-only", "psycopg-binary": "LGPL-3.0-only"}
+"""Decision 0010: the optional driver of Postgres, used unchanged as a library of its own."""
+
 
 def main() -> int:
     """Print each distribution whose licence is refused or unknown; returns the exit code."""
     offences = []
-    for pin in read_lock(ROOT / "requirements" / "serve.txt"):
+    pins = [pin for lock in LOCKS for pin in read_lock(ROOT / "requirements" / f"{lock}.txt")]
+    for pin in pins:
         try:
             licence = declared_licence(metadata.metadata(pin.name))
         except metadata.PackageNotFoundError:
             if not pin.marker:
                 offences.append(f"{pin.name}: locked and not installed")
+            continue
+        if EXCEPTIONS.get(pin.name) == licence:
             continue
         if REFUSED.search(licence) or not ALLOWED.search(licence):
             offences.append(

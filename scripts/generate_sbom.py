@@ -13,6 +13,9 @@ from pathlib import Path
 from layers import ROOT
 from locks import Pin, read_lock
 
+LOCKS = ("serve.txt", "postgres.txt", "minilm.txt")
+"""Of everything that an install can bring; `serve` holds `run`."""
+
 
 def main(arguments: list[str]) -> int:
     """Write the document; returns the exit code."""
@@ -30,7 +33,10 @@ def document() -> dict[str, object]:
     """The bill of materials: the same bytes for the same locks."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
-    pins = [pin for lock in ("run.txt", "minilm.txt") for pin in read_lock(ROOT / "requirements" / lock)]
+    pins = sorted(
+        {pin.name: pin for lock in LOCKS for pin in read_lock(ROOT / "requirements" / lock)}.values(),
+        key=lambda pin: pin.name,
+    )
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",

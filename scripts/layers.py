@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,17 @@ def imports(path: Path) -> set[str]:
             continue
         found.update(name.split(".")[1] for name in names if name.startswith("plumbline."))
     return found
+
+
+def foreign_imports(path: Path) -> set[str]:
+    """Top-level packages of others that a source file imports, lazily or not."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"plumbline"}
 
 
 def _pyproject() -> dict[str, Any]:
