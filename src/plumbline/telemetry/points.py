@@ -113,6 +113,17 @@ class TensorDeallocation:
     tensor: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionLoaded:
+    """A version was loaded: what later points of its operators come from (L3-03). `revision` may be empty."""
+
+    event: ClassVar[str] = "version_loaded"
+    timestamp_ns: int
+    version: str
+    digest: str
+    revision: str
+
+
 TracePoint = (
     RequestSubmitted
     | PolicySelection
@@ -123,6 +134,7 @@ TracePoint = (
     | Completion
     | TensorAllocation
     | TensorDeallocation
+    | VersionLoaded
 )
 
 POINT_CLASSES: dict[str, type[TracePoint]] = {
@@ -137,6 +149,7 @@ POINT_CLASSES: dict[str, type[TracePoint]] = {
         Completion,
         TensorAllocation,
         TensorDeallocation,
+        VersionLoaded,
     )
 }
 

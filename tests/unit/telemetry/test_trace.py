@@ -16,6 +16,7 @@ from plumbline.telemetry.points import (
     TensorAllocation,
     TensorDeallocation,
     TracePoint,
+    VersionLoaded,
     to_document,
 )
 from plumbline.telemetry.sinks import NULL_SINK, JsonLinesSink, MemorySink
@@ -35,6 +36,7 @@ def example() -> list[TracePoint]:
         EventWait(timestamp_ns=2_400, request_id="r1", stream_id="s1", event_id="e0", tensor="x"),
         KernelLaunch(timestamp_ns=2_500, request_id="r1", stream_id="s1", operator="relu"),
         TensorDeallocation(timestamp_ns=2_900, tensor="x"),
+        VersionLoaded(timestamp_ns=3_000, version="m@1", digest="d1", revision="r1"),
         Completion(timestamp_ns=3_100, request_id="r1", latency_ns=3_000),
     ]
 

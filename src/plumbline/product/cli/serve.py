@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -46,6 +47,14 @@ def configure(parser: ArgumentParser) -> None:
     add("--drain-timeout", type=float, default=30.0, metavar="S", help="for requests in flight")
     add("--otlp", metavar="URL", help="send OpenTelemetry spans there, over HTTP")
     add("--trace", action="store_true", help="write trace points of the engines as JSON lines")
+    add(
+        "--metrics-exporter", action="append", default=[], metavar="MODULE:CLASS",
+        help="give metrics to this class as well",
+    )  # fmt: skip
+    add("--metrics-interval", type=_positive, default=10.0, metavar="S", help="between two exports")
+    add("--log-format", choices=("text", "json"), default="text", help="of the log on standard error")
+    add("--slow", type=_positive, default=1.0, metavar="S", help="log requests that take longer")
+    add("--benchmark", type=_label, metavar="ID", help="id that metrics and spans carry")
 
 
 def execute(arguments: Namespace) -> Answer:
@@ -55,13 +64,23 @@ def execute(arguments: Namespace) -> Answer:
 
     options = serve_options(arguments)
 
+    as_json = options.log_format == "json"
+
     def opened(listening: Any, runtime: Any) -> None:
         base = f"http://{listening.host}:{listening.port}"
         grpc = "no gRPC" if listening.grpc_port is None else f"gRPC {listening.host}:{listening.grpc_port}"
-        _say(f"listening on {base} ({grpc}); loading models")
+        said = f"listening on {base} ({grpc}); loading models"
+        if as_json:
+            runtime.observation.log.write("server.listening", message=said)
+        else:
+            _say(said)
 
     def ready(runtime: Any) -> None:
         is_ready, facts = runtime.health.readiness()
+        if as_json:
+            word = "server.ready" if is_ready else "server.not_ready"
+            runtime.observation.log.write(word, reasons="; ".join(facts["reasons"]))
+            return
         for status in runtime.directory.statuses():
             _say(f"  {status.ref}  {status.state}  {status.reason}".rstrip())
         _say("ready" if is_ready else "not ready: " + "; ".join(facts["reasons"]))
@@ -109,7 +128,25 @@ def serve_options(arguments: Namespace) -> ServeOptions:
         server=arguments.server,
         drain_timeout_s=arguments.drain_timeout,
         otlp_endpoint=arguments.otlp,
+        metrics_exporters=tuple(arguments.metrics_exporter),
+        metrics_interval_s=arguments.metrics_interval,
+        log_format=arguments.log_format,
+        slow_s=arguments.slow,
+        benchmark=arguments.benchmark or "",
     )
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 1e6:
+        raise ValueError
+    return value
+
+
+def _label(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError
+    return text
 
 
 def _say(line: str) -> None:

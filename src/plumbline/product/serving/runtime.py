@@ -19,6 +19,7 @@ from plumbline.product.serving.observing import Observation, open_observation
 from plumbline.product.serving.options import ServeOptions
 from plumbline.product.serving.prepare import prepare_apart
 from plumbline.product.serving.worker import make_scheduler, worker_command
+from plumbline.product.serving.worker_trace import WorkerTrace
 from plumbline.scheduling.policies.registry import open_policy
 from plumbline.serving.decisions import LoggedDecisions
 from plumbline.serving.devices.discovery import HardwareDevices
@@ -84,7 +85,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         folder = _server_folder(options.state)
         observation = await stack.enter_async_context(open_observation(options, clock, folder))
         events = observation.events(EventBus(clock))
-        pool = _pool(options, folder / "logs", events)
+        pool = _pool(options, folder / "logs", events, stack)
         await pool.start()
         stack.push_async_callback(pool.stop, drain=True, timeout_s=options.drain_timeout_s)
         repository = open_repository(options)
@@ -149,14 +150,15 @@ def open_repository(options: ServeOptions) -> Repository:
     return FolderRepository(Path(options.repository), allow_code=options.worker.allow_code)
 
 
-def _pool(options: ServeOptions, logs: Path, events: EventService) -> WorkerPool:
+def _pool(options: ServeOptions, logs: Path, events: EventService, stack: AsyncExitStack) -> WorkerPool:
     if options.in_process:
         from plumbline.product.sessions import open_session
         from plumbline.serving.workers.local import InProcessPool
 
+        trace = stack.enter_context(WorkerTrace(options.worker.trace))
         return InProcessPool(
-            partial(open_session, compile="refuse", allow_code=options.worker.allow_code),
-            partial(make_scheduler, options.worker),
+            trace.watched(partial(open_session, compile="refuse", allow_code=options.worker.allow_code)),
+            partial(make_scheduler, options.worker, trace=trace),
             log_folder=_made(logs),
             on_event=events.publish,
         )

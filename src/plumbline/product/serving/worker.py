@@ -16,10 +16,11 @@ from plumbline.engine.lanes import LanePool
 from plumbline.engine.scheduler import Scheduler
 from plumbline.errors import PlumblineError
 from plumbline.product.serving.options import WorkerOptions
+from plumbline.product.serving.worker_trace import WorkerTrace
 from plumbline.scheduling.policies.registry import open_policy
 from plumbline.serving.workers.process import FATAL_EXIT_CODE, run_worker
 from plumbline.telemetry.decision_log import DecisionLog
-from plumbline.telemetry.sinks import NULL_SINK, JsonLinesSink
+from plumbline.telemetry.sinks import NULL_SINK
 
 __all__ = ["main", "make_scheduler", "worker_command"]
 
@@ -31,7 +32,7 @@ def worker_command(options: WorkerOptions) -> list[str]:
 
 def make_scheduler(
     options: WorkerOptions, *, name: str, log_folder: Path | None, progress: Any = None,
-    on_failed: Callable[[PlumblineError], None] = lambda failure: None,
+    on_failed: Callable[[PlumblineError], None] = lambda failure: None, trace: WorkerTrace | None = None,
 ) -> Scheduler:  # fmt: skip
     """The engine of a worker, in its own process or inside the gateway's.
 
@@ -41,13 +42,14 @@ def make_scheduler(
         log_folder: for the decision log `engine`; None keeps none.
         progress: cell of the step counter.
         on_failed: told when the engine ended by itself, after it answered everyone.
+        trace: of the worker; None for none.
     """
     journal = None
     if log_folder is not None:
         journal = DecisionLog(
             log_folder, "engine", segment_bytes=options.log_segment_bytes, keep_segments=options.log_segments
         )
-    sink = JsonLinesSink(log_folder / "trace.jsonl") if options.trace and log_folder else NULL_SINK
+    sink = NULL_SINK if trace is None else trace.open(log_folder)
     return Scheduler(
         policy=open_policy(options.policy),
         streams=LanePool(options.streams),
@@ -70,11 +72,12 @@ def main(arguments: list[str]) -> int:
 
     options = msgspec.json.decode(arguments[0], type=WorkerOptions)
     channel = WorkerChannel.from_arguments(arguments)
-    return run_worker(
-        channel,
-        partial(open_session, compile="refuse", allow_code=options.allow_code),
-        partial(make_scheduler, options, on_failed=_end),
-    )
+    with WorkerTrace(options.trace) as trace:
+        return run_worker(
+            channel,
+            trace.watched(partial(open_session, compile="refuse", allow_code=options.allow_code)),
+            partial(make_scheduler, options, on_failed=_end, trace=trace),
+        )
 
 
 def _end(failure: PlumblineError) -> None:

@@ -1,5 +1,6 @@
 """`TraceFiles`: trace points as JSON lines in files of bounded size, of which the last ones are kept.
 
+Each file begins with the versions that were loaded, so every trace has the revisions of its sources (L3-03).
 A file is changed where nothing is allocated, so each one is a trace that `plumb trace check` accepts by
 itself. Under a load that never pauses a file may grow to `_PATIENCE` times its size; then it is changed all
 the same, and is a trace only together with the next.
@@ -13,7 +14,13 @@ import threading
 from pathlib import Path
 from typing import Self, TextIO
 
-from plumbline.telemetry.points import TensorAllocation, TensorDeallocation, TracePoint, to_document
+from plumbline.telemetry.points import (
+    TensorAllocation,
+    TensorDeallocation,
+    TracePoint,
+    VersionLoaded,
+    to_document,
+)
 
 __all__ = ["TraceFiles"]
 
@@ -40,6 +47,7 @@ class TraceFiles:
         self._lock = threading.Lock()
         self._number = self._written = self._live = self.lost = 0
         self._file: TextIO | None = None
+        self._versions: dict[str, str] = {}
         self._closed = False
 
     def emit(self, point: TracePoint) -> None:
@@ -71,6 +79,8 @@ class TraceFiles:
             self._begin_file()
         if self._file is None:
             return
+        if isinstance(point, VersionLoaded):
+            self._versions[point.version] = line
         self._file.write(line)
         self._written += len(line)
         if isinstance(point, TensorAllocation):
@@ -88,6 +98,7 @@ class TraceFiles:
         self._number += 1
         self._written = 0
         self._file = (self._folder / f"trace-{self._number:06d}.jsonl").open("w", encoding="ascii")
+        self._file.writelines(self._versions.values())
         with contextlib.suppress(OSError):
             (self._folder / f"trace-{self._number - self._keep:06d}.jsonl").unlink()
 
