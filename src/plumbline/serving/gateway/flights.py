@@ -12,8 +12,9 @@ import time
 
 from plumbline.contracts.requests import RequestId
 from plumbline.serving.gateway.asgi import Receive
+from plumbline.scheduling.refusals import DuplicateRequest
 from plumbline.serving.gateway.limits import GatewayLimits
-from plumbline.serving.gateway.refusals import Draining, RequestIdAlive, TooManyRequests
+from plumbline.serving.gateway.refusals import Draining, TooManyRequests
 
 __all__ = ["Flight", "Flights"]
 
@@ -69,7 +70,7 @@ class Flights:
 
         Raises:
             Draining, TooManyRequests: no room, come again later.
-            RequestIdAlive: another request has this id.
+            DuplicateRequest: another request has this id.
         """
         flights = self._flights
         if self._draining:
@@ -77,7 +78,7 @@ class Flights:
         if len(flights) >= self._limits.max_requests:
             raise TooManyRequests(what="requests", limit=self._limits.max_requests)
         if request_id in flights:
-            raise RequestIdAlive(request_id=request_id)
+            raise DuplicateRequest(request_id=request_id, state="in flight")
         flight = flights[request_id] = Flight(asyncio.current_task(), receive, time.monotonic())
         if not self._sweeping:
             self._sweeping = True

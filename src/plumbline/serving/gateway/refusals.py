@@ -19,7 +19,6 @@ __all__ = [
     "NestedTooDeep",
     "OriginListRefused",
     "OriginRefused",
-    "RequestIdAlive",
     "RouteUnknown",
     "TooManyRequests",
     "VersionRefused",
@@ -169,18 +168,6 @@ class HostRefused(PolicyError):
     template = "host {host} is not one that this gateway answers to"
 
     host: str
-
-
-@dataclass(eq=False, kw_only=True)
-class RequestIdAlive(ValidationError):
-    """A client's request id that another request in flight has."""
-
-    code = "validation.request_id_alive"
-    owner = "serving.gateway"
-    http_status = 409
-    template = "request id {request_id!r} belongs to a request that is still in flight"
-
-    request_id: str
 
 
 @dataclass(eq=False, kw_only=True)

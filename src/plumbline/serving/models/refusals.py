@@ -9,7 +9,6 @@ from plumbline.errors import Recoverability, ResourceError, ValidationError
 __all__ = [
     "CanaryRefused",
     "NoWorkerReady",
-    "RequestIdInUse",
     "RevisionMismatch",
     "VersionBusy",
     "VersionLoading",
@@ -58,18 +57,6 @@ class NoWorkerReady(ResourceError):
 
     workers: str
     retry_after_s: float = 1.0
-
-
-@dataclass(eq=False, kw_only=True)
-class RequestIdInUse(ValidationError):
-    """A request of this id is alive; its outcome is on its way to whoever sent it."""
-
-    code = "validation.request_id_in_use"
-    owner = "serving.models"
-    http_status = 409
-    template = "a request with id {id!r} is alive"
-
-    id: str
 
 
 @dataclass(eq=False, kw_only=True)

@@ -14,8 +14,9 @@ from plumbline.contracts.inference import InferenceCall, InferenceResult
 from plumbline.contracts.records import Routing
 from plumbline.contracts.requests import RequestId
 from plumbline.errors import PlumblineError, Recoverability
+from plumbline.scheduling.refusals import DuplicateRequest
 from plumbline.serving.models.directory import Directory
-from plumbline.serving.models.refusals import NoWorkerReady, RequestIdInUse
+from plumbline.serving.models.refusals import NoWorkerReady
 from plumbline.serving.models.rollout import Outcome
 from plumbline.serving.models.routing import (
     RouteDecision,
@@ -53,11 +54,11 @@ class RoutedInference:
             ModelUnknown, VersionUnknown: there is no such version (404).
             VersionNotReady, VersionRetired: it does not serve (409).
             VersionLoading, NoWorkerReady: not yet (503, with `retry_after_s`).
-            RequestIdInUse: a call of this id is alive (409).
+            DuplicateRequest: a call of this id is alive (409).
             PlumblineError: what the pool says; the one outcome.
         """
         if call.id in self._alive:
-            raise RequestIdInUse(id=call.id)
+            raise DuplicateRequest(request_id=call.id, state="in flight")
         started_ns = self._clock.now_ns()
         model = self._directory.model(call.model)
         version, worker = self._route(model, call, started_ns)

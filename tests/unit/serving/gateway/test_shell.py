@@ -401,7 +401,7 @@ def test_a_request_id_in_flight_is_not_given_twice():
 
     first, second = asyncio.run(scenario())
     assert first == 200
-    verify_problem(second, 409, "request_id_alive")
+    verify_problem(second, 409, "duplicate_request")
 
 
 def test_a_body_that_does_not_come_is_given_up():

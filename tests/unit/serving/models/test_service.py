@@ -11,7 +11,8 @@ import pytest
 from plumbline.contracts.inference import VersionRef
 from plumbline.contracts.records import Routing, decode_record, encode_record
 from plumbline.contracts.requests import RequestId
-from plumbline.serving.models.refusals import CanaryRefused, NoWorkerReady, RequestIdInUse
+from plumbline.scheduling.refusals import DuplicateRequest
+from plumbline.serving.models.refusals import CanaryRefused, NoWorkerReady
 from plumbline.serving.models.rollout import RolloutPolicy, RolloutState
 from plumbline.serving.models.routing import request_draw
 from plumbline.serving.ports import WorkerState
@@ -124,7 +125,7 @@ def test_an_id_that_is_alive_is_refused_and_the_first_call_goes_on(bench: Any) -
         call = bench.call()
         first = asyncio.create_task(bench.service.infer(call))
         await asyncio.sleep(0)
-        with pytest.raises(RequestIdInUse):
+        with pytest.raises(DuplicateRequest):
             await bench.service.infer(call)
         assert (await first).id == call.id
         await bench.service.infer(call)
