@@ -16,6 +16,8 @@ import plumbline
 from plumbline import errors
 
 NO_IMPORT = frozenset({"__main__"})
+APART = "plumbline.product.bench.serving.peers."
+"""Programs that run in the environments of peers, with packages that ours has not."""
 
 
 def import_everything() -> list[str]:
@@ -23,7 +25,7 @@ def import_everything() -> list[str]:
     names = [
         module.name
         for module in pkgutil.walk_packages(plumbline.__path__, "plumbline.")
-        if module.name.rsplit(".", 1)[-1] not in NO_IMPORT
+        if module.name.rsplit(".", 1)[-1] not in NO_IMPORT and not module.name.startswith(APART)
     ]
     for name in names:
         importlib.import_module(name)
