@@ -11,8 +11,8 @@ import asyncio
 import time
 
 from plumbline.contracts.requests import RequestId
-from plumbline.serving.gateway.asgi import Receive
 from plumbline.scheduling.refusals import DuplicateRequest
+from plumbline.serving.gateway.asgi import Receive
 from plumbline.serving.gateway.limits import GatewayLimits
 from plumbline.serving.gateway.refusals import Draining, TooManyRequests
 
