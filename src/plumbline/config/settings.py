@@ -2,6 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
+| `PLUMBLINE_API_KEY` | key that commands show to a server | none |
 | `PLUMBLINE_CACHE_DIR` | executables and digests | `$XDG_CACHE_HOME/plumbline`, `~/.cache/plumbline` |
 | `PLUMBLINE_CACHE_MAX_BYTES` | most bytes that executables may take | 8 GiB |
 | `PLUMBLINE_STATE_DIR` | stores, server logs | `$XDG_STATE_HOME/plumbline`, `~/.local/state/plumbline` |
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from plumbline.errors import ValidationError
@@ -43,6 +44,7 @@ class Settings:
     state_dir: Path
     cache_max_bytes: int = DEFAULT_CACHE_MAX_BYTES
     target: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -57,6 +59,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         state_dir=_state_dir(env),
         cache_max_bytes=_bytes(env, "PLUMBLINE_CACHE_MAX_BYTES", DEFAULT_CACHE_MAX_BYTES),
         target=env.get("PLUMBLINE_TARGET") or None,
+        api_key=env.get("PLUMBLINE_API_KEY") or None,
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
 from plumbline.product.cli.answer import Answer
 
-__all__ = ["COMMANDS", "CommandEntry", "CommandModule", "find_command"]
+__all__ = ["COMMANDS", "GROUPS", "CommandEntry", "CommandModule", "find_command"]
 
 _PACKAGE = "plumbline.product.cli"
 
@@ -27,7 +27,7 @@ class CommandModule(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandEntry:
-    """One command."""
+    """One command. `module` is the module that is the command, or `module:NAME` of an object in one."""
 
     words: tuple[str, ...]
     summary: str
@@ -40,12 +40,22 @@ class CommandEntry:
 
     def load(self) -> CommandModule:
         """Import the module of the command."""
-        return cast(CommandModule, import_module(f"{_PACKAGE}.{self.module}"))
+        module, _, name = self.module.partition(":")
+        found = import_module(f"{_PACKAGE}.{module}")
+        return cast(CommandModule, getattr(found, name) if name else found)
 
 
 def _entry(name: str, summary: str) -> CommandEntry:
     words = tuple(name.split())
     return CommandEntry(words=words, summary=summary, module="_".join(words))
+
+
+def _asks(name: str, module: str, summary: str) -> CommandEntry:
+    """A command that asks a server: an object of `server_<module>`, named by its last word."""
+    words = tuple(name.split())
+    return CommandEntry(
+        words=words, summary=summary, module=f"server_{module}:{words[-1].upper().replace('-', '_')}"
+    )
 
 
 COMMANDS: tuple[CommandEntry, ...] = (
@@ -69,7 +79,55 @@ COMMANDS: tuple[CommandEntry, ...] = (
     _entry("cache path", "print the folder of the cache"),
     _entry("conformance", "run the ONNX backend test suite"),
     _entry("demo", "semantic search over the documentation of Python"),
+    _asks("health", "service", "say whether a server is ready; exit code 1 when not"),
+    _asks("info", "service", "say what a server is, and who you are to it"),
+    _asks("infer", "infer", "run a model at a server"),
+    _asks("models ls", "models", "list the models of a server with the state of each version"),
+    _asks("models show", "models", "show a model, or a version, with its inputs and outputs"),
+    _asks("models versions", "models", "list the versions of a model"),
+    _asks("models ready", "models", "say whether a model serves; exit code 1 when not"),
+    _asks("models metadata", "models", "show inputs and outputs, as the Open Inference Protocol has them"),
+    _asks("models config", "models", "show the configuration of a model, as the protocol has it"),
+    _asks("models stats", "models", "show counts and times of inferences"),
+    _asks("models load", "models", "load a version; ends when it is ready"),
+    _asks("models unload", "models", "unload a version, or all; ends when the memory is given back"),
+    _asks("models canary", "models", "give a version a share of the requests, or show the canary"),
+    _asks("models rollback", "models", "take its share from the canary of a model"),
+    _asks("models promote", "models", "give the canary of a model all requests that name no version"),
+    _asks("models pin", "models", "give a version all requests that name none, whatever becomes ready"),
+    _asks("models unpin", "models", "take the pin away"),
+    _asks("models retire", "models", "end the use of a version for good"),
+    _asks("repository index", "repository", "list versions and their states, as the protocol has them"),
+    _asks("repository load", "repository", "load a version by the protocol"),
+    _asks("repository unload", "repository", "unload a version by the protocol"),
+    _asks("repository publish", "repository", "add a version to a repository; no server is asked"),
+    _asks("tasks submit", "tasks", "submit a durable task"),
+    _asks("tasks ls", "tasks", "list tasks, newest first"),
+    _asks("tasks show", "tasks", "show a task, with its result once it succeeded"),
+    _asks("tasks cancel", "tasks", "ask for the end of a task"),
+    _asks("tasks wait", "tasks", "wait for a task; exit code 1 when it did not succeed"),
+    _asks("devices show", "devices", "show a device of a server with the memory that is free"),
+    _asks("devices drain", "devices", "let a device of a server take no new work"),
+    _asks("workers", "service", "list the workers of a server with queue, progress and memory"),
+    _asks("keys create", "keys", "create an API key, at a server or in its store"),
+    _asks("keys ls", "keys", "list API keys, revoked ones too"),
+    _asks("keys revoke", "keys", "revoke an API key"),
+    _asks("timeline", "service", "list the last launches at a server"),
+    _asks("events", "events", "follow the events of a server"),
+    _asks("metrics", "service", "print the Prometheus series of a server"),
+    _asks("trace-setting", "service", "show or change which requests leave their times in the trace"),
+    _asks("openapi", "service", "list the routes of a server; --json prints the document"),
 )
+
+GROUPS: Mapping[str, str] = {
+    "cache": "look after compiled executables",
+    "sched": "compare scheduling policies",
+    "models": "models of a server, their versions, and what becomes of them",
+    "repository": "versions of a repository",
+    "tasks": "durable work at a server",
+    "keys": "API keys",
+}
+"""What commands of two words have in common, by their first."""
 
 
 def find_command(arguments: Sequence[str]) -> tuple[CommandEntry | None, list[str]]:

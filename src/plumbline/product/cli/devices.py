@@ -1,4 +1,4 @@
-"""`plumb devices`: what can compute here, and why the rest cannot."""
+"""`plumb devices`: what can compute here, or at a server, and why the rest cannot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from plumbline.product.cli.answer import Answer, table
 from plumbline.product.cli.arguments import add_document_file
+from plumbline.product.cli.server_command import add_server, open_client
+from plumbline.product.cli.server_devices import devices_table
 
 if TYPE_CHECKING:
     from plumbline.hardware.host.facts import HostFacts
@@ -14,11 +16,16 @@ if TYPE_CHECKING:
 
 def configure(parser: ArgumentParser) -> None:
     """Arguments of `plumb devices`."""
+    add_server(parser, default=None)
     add_document_file(parser)
 
 
 def execute(arguments: Namespace) -> Answer:
-    """List devices."""
+    """List devices, of this machine or of a server."""
+    if arguments.server is not None:
+        with open_client(arguments) as client:
+            document = client.ask("GET", "/api/v1/devices")
+        return Answer(document=document, text=devices_table(document["devices"]))
     from plumbline.hardware.discovery import find_devices
     from plumbline.product.capabilities import offered_operators
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from plumbline.errors import PlumblineError, ValidationError
 from plumbline.product.cli.answer import to_json, write_answer
-from plumbline.product.cli.catalogue import COMMANDS, CommandEntry, find_command
+from plumbline.product.cli.catalogue import COMMANDS, GROUPS, CommandEntry, find_command
 from plumbline.product.cli.exit_codes import ExitCode, exit_code_of
 
 __all__ = ["CommandLineRefused", "main", "make_parser"]
@@ -129,7 +129,7 @@ def _overview() -> str:
 def _summary(word: str, entry: CommandEntry) -> str:
     parts = [e.words[1] for e in COMMANDS if e.words[0] == word and len(e.words) == 2]
     if len(entry.words) == 2:
-        return f"{' | '.join(parts)}: look after compiled executables"
+        return f"{GROUPS[word]}: {' | '.join(parts)}"
     return f"{entry.summary}; also: {', '.join(parts)}" if parts else entry.summary
 
 

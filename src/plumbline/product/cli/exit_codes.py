@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from plumbline.errors import ErrorClass, PlumblineError
+from plumbline.errors import ErrorClass, PlumblineError, Recoverability
 
 __all__ = ["ExitCode", "exit_code_of"]
 
@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     RESOURCE = 4
     BACKEND = 5
     """A device, a native tool or a run failed: backend, execution or decoding errors."""
+    TRY_AGAIN = 6
+    """Not now, and nothing was done: the same command may work later, such as after `Retry-After`."""
     BUG = 70
     """A defect of Plumbline."""
     INTERRUPTED = 130
@@ -38,10 +40,12 @@ _OF_CLASS = {
 
 
 def exit_code_of(error: PlumblineError) -> ExitCode:
-    """The exit code of a typed error, by its class.
+    """The exit code of a typed error, by its class; a transient one says so.
 
     >>> from plumbline.errors import ResourceError
     >>> exit_code_of(ResourceError()).value
     4
     """
+    if error.recoverability is Recoverability.TRANSIENT:
+        return ExitCode.TRY_AGAIN
     return _OF_CLASS[error.error_class]

@@ -1,4 +1,4 @@
-"""`plumb explain REQUEST --log LOG`: what happened to a request, from the log alone (L4-17)."""
+"""`plumb explain REQUEST`: what happened to a request, from decision logs alone, here or there (L4-17)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from argparse import ArgumentParser, Namespace
 
 from plumbline.product.cli.answer import Answer
 from plumbline.product.cli.arguments import add_document_file
+from plumbline.product.cli.server_command import add_server, open_client
 
 
 def configure(parser: ArgumentParser) -> None:
     """Arguments of `plumb explain`."""
     parser.add_argument("request", metavar="REQUEST", help="id of the request")
     parser.add_argument(
-        "--log", required=True, metavar="LOG", help="the folder of decision logs, or the file of one segment"
+        "--log",
+        metavar="LOG",
+        help="a folder of decision logs, or the file of one segment; else a server is asked",
     )
-    parser.add_argument("--name", metavar="NAME", help="only the log of this name")
+    parser.add_argument("--name", metavar="NAME", help="with --log: only the log of this name")
+    add_server(parser)
     add_document_file(parser)
 
 
 def execute(arguments: Namespace) -> Answer:
-    """Follow the request through every log that names it."""
+    """Ask the server, or follow the request through every log that names it."""
+    if arguments.log is None:
+        with open_client(arguments) as client:
+            document = client.explain(arguments.request)
+        return Answer(document=document, text="\n".join(document.get("lines", [])))
+    return _explain_logs(arguments)
+
+
+def _explain_logs(arguments: Namespace) -> Answer:
     from plumbline.product.cli.decision_logs import find_logs
     from plumbline.scheduling.explanation import RequestNotLogged, explain
     from plumbline.scheduling.explanation_text import explanation_lines
