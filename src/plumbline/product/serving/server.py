@@ -82,6 +82,8 @@ def _application(runtime: Runtime) -> GatewayApplication:
             health=runtime.health,
             authenticator=runtime.authenticator,
             native=native,
+            metrics=runtime.observation.metrics,
+            observe=runtime.observation.figures.door_answered,
             openapi=lambda: merge_documents(application.openapi, native.openapi()),
             options=GatewayOptions(
                 version=release,
