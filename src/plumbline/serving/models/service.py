@@ -104,7 +104,8 @@ class RoutedInference:
         if version is None or (call.version is not None and call.version != version.ref.version):
             decision, draw = _decide(model, call)
             if decision.chosen is None:
-                self._record(_routing(call, now_ns, decision, "", (), {"draw": draw}))
+                fields = {"draw": draw, **_asked(model, call)}
+                self._record(_routing(call, now_ns, decision, "", (), fields))
                 raise self._directory.refusal_of(model, decision, call.version)
             version = model.versions[decision.chosen.version]
         workers = self._pool.workers()
@@ -149,6 +150,11 @@ def _decide(model: ServedModel, call: InferenceCall) -> tuple[RouteDecision, flo
         return usual, 1.0
     draw = request_draw(call.id, str(canary.canary))
     return decide_route(model.candidates, call.version, draw), draw
+
+
+def _asked(model: ServedModel, call: InferenceCall) -> dict[str, Any]:
+    """What a caller made up is not written down: a log holds names of the repository only (X-47)."""
+    return {} if call.version is None or call.version in model.versions else {"asked": "unknown"}
 
 
 def _routing(
