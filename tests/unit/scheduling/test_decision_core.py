@@ -166,6 +166,16 @@ def test_a_stream_that_is_not_there_is_refused() -> None:
         core.select(-1, 0)
 
 
+def test_fifo_order_is_the_order_of_arrival_whatever_else_differs() -> None:
+    """L4-06: priority, deadline, cost, model and tenant do not move a request."""
+    core = core_of(FifoPolicy())
+    core.submit(request("first", "slow@1", priority=0, cost_bound_ns=10**9), 0)
+    core.submit(request("second", "m@1", priority=9), 0)
+    core.submit(request("third", "other@2", priority=9, deadline_ns=50), 1)
+    core.submit(request("fourth", "m@1", priority=0), 1)
+    assert [ids(launched(core, now_ns=2))[0] for _ in range(4)] == ["first", "second", "third", "fourth"]
+
+
 def test_higher_priority_goes_first_and_equal_priority_in_order_of_arrival() -> None:
     """L4-07, L4-11: 9 is the most urgent."""
     core = core_of(PriorityPolicy())
