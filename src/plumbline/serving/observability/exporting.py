@@ -29,7 +29,7 @@ class ExporterRefused(ValidationError):
 class MetricsExporter(Protocol):
     """Takes metrics somewhere. A class that is made without arguments.
 
-    `plumbline.testing.exporters.verify_metrics_exporter` holds one to this.
+    `plumbline.testing.exporters.MetricsExporterConformance` holds one to this.
     """
 
     def export_metrics(self, snapshot: MetricsSnapshot) -> None:
