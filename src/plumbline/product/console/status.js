@@ -448,6 +448,12 @@
     list.prepend(one);
     while (list.children.length > SHOWN_EVENTS) list.lastChild.remove();
     read.soon = true;
+    if (event.kind.startsWith("worker.")) look();
+  }
+
+  /** What a worker did is over within a beat: health is read at once. */
+  function look() {
+    ask("/health", { refusals: [503] }).then(showHealth).catch(() => undefined); // the beat says what is wrong
   }
 
   // -- the beat --------------------------------------------------------------------------------------

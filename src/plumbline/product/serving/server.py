@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
 
+from plumbline.product.console import reference_page, status_page
 from plumbline.product.serving.canary_door import CanaryDoor
 from plumbline.product.serving.documents import merge_documents
 from plumbline.product.serving.options import ServeOptions
@@ -82,11 +83,14 @@ def _application(runtime: Runtime) -> GatewayApplication:
             health=runtime.health,
             authenticator=runtime.authenticator,
             native=native,
+            status_page=status_page(),
+            reference_page=reference_page(),
             metrics=runtime.observation.metrics,
             observe=runtime.observation.figures.door_answered,
             openapi=lambda: merge_documents(application.openapi, native.openapi()),
             options=GatewayOptions(
                 version=release,
+                native_prefixes=("/api/v1/", "/ws"),
                 allowed_origins=options.allowed_origins,
                 allowed_hosts=options.allowed_hosts,
             ),
@@ -107,6 +111,7 @@ def _native_parts(runtime: Runtime, release: str) -> NativeParts:
         events=runtime.events,
         keys=runtime.keys,
         canary=CanaryDoor(runtime.directory),
+        publication=runtime.directory,
         version=release,
         allowed_origins=runtime.options.allowed_origins,
         clock=runtime.clock,

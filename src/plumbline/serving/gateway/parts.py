@@ -57,6 +57,8 @@ class Gateway:
             principal (None): the first message of a browser has the key, and the native application asks.
         status_page: the HTML of `/` for browsers, or None. Static: its inline scripts and styles are allowed
             by their hashes and nothing else is; live values are fetched by it.
+        reference_page: the HTML of `/docs`, or None for the page of the native application. Static too, and
+            open to everyone, as `/openapi.json` is.
         metrics: the exposition of `/metrics` and its media type, made at each call, or None.
         openapi: the merged document of `/openapi.json`, or None for that of `/v2` alone.
         trace: trace settings of `/v2`.
@@ -72,6 +74,7 @@ class Gateway:
     authenticator: Authenticator | None = None
     native: Application | None = None
     status_page: bytes | None = None
+    reference_page: bytes | None = None
     metrics: Callable[[], tuple[bytes, str]] | None = None
     openapi: Callable[[], Mapping[str, Any]] | None = None
     trace: TraceSettings = field(default_factory=TraceSettings)

@@ -47,6 +47,8 @@ class ServiceRoutes:
             _get("/health/ready", self._ready, None),
             _get("/openapi.json", self._openapi, None),
         ]
+        if self._parts.reference_page is not None:
+            found.append(_get("/docs", self._docs, None))
         if self._parts.metrics is not None:
             found.append(_get("/metrics", self._metrics, Permission.METRICS))
         return found
@@ -66,6 +68,11 @@ class ServiceRoutes:
                 "protocols": ["open-inference/v2"],
             }
         )
+
+    async def _docs(self, asked: Asked, values: Values) -> Answer:
+        page = self._parts.reference_page or b""
+        policy = (b"content-security-policy", content_security_policy(page))
+        return Answer(body=page, media_type=b"text/html; charset=utf-8", headers=(policy,))
 
     async def _health(self, asked: Asked, values: Values) -> Answer:
         ready, checks = self._readiness()

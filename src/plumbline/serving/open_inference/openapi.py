@@ -129,6 +129,8 @@ def _responses(template: str) -> dict[str, Any]:
 def _answer(template: str) -> dict[str, Any]:
     if template == "/metrics":
         return {"text/plain": {"schema": {"type": "string"}}}
+    if template == "/docs":
+        return {"text/html": {"schema": {"type": "string"}}}
     if template == "/openapi.json":
         return {"application/json": {"schema": {"type": "object"}}}
     name = _ANSWERS.get(template)

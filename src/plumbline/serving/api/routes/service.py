@@ -53,7 +53,7 @@ async def read_timeline(
 ) -> Timeline:
     """Request, model, stream, worker, begin and end of each."""
     launches = await parts.decisions.timeline(last)
-    return Timeline(launches=[dict(launch) for launch in launches])
+    return Timeline(now_ns=parts.clock.now_ns(), launches=[dict(launch) for launch in launches])
 
 
 @router.get("/workers", responses=errors(), summary="Every worker")

@@ -176,8 +176,9 @@ class WorkerList(Answer):
 
 
 class Timeline(Answer):
-    """The last launches."""
+    """The last launches, and the time on their clock at which they were read."""
 
+    now_ns: int
     launches: list[dict[str, Any]]
 
 
