@@ -162,3 +162,38 @@ def server(start_server: StartServer) -> ServerProcess:
     server = start_server()
     server.wait_ready()
     return server
+
+
+@dataclass
+class KeyedServer:
+    """A server that asks for keys; `key` makes one in its store, once for each name."""
+
+    server: ServerProcess
+    keys: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+    @property
+    def base(self) -> str:
+        return self.server.base
+
+    def key(self, role: str, tenant: str = "acme", rate: str = "1000/second", name: str = "") -> str:
+        place = (role, tenant, name)
+        if place not in self.keys:
+            command = ["keys", "create", "--state", str(self.server.state), "--tenant", tenant]
+            words = [*command, "--role", role, "--rate", rate, "--name", name]
+            made = subprocess.run(
+                [sys.executable, "-m", "plumbline.product.cli", *words],
+                capture_output=True, text=True, timeout=60, check=True,
+            )  # fmt: skip
+            self.keys[place] = made.stdout.strip()
+        return self.keys[place]
+
+    def headers(self, role: str, tenant: str = "acme", **more: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key(role, tenant, **more)}"}
+
+
+@pytest.fixture(scope="session")
+def keyed(start_server: StartServer) -> KeyedServer:
+    """One server with keys, which tests share. A local tenant's admin is made before it starts."""
+    server = start_server("--require-keys", "--load", "echo", "--allow-origin", "https://page.example")
+    server.wait_ready()
+    return KeyedServer(server)

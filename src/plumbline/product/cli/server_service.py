@@ -62,7 +62,14 @@ def _info(client: Client, arguments: Namespace) -> Answer:
     return Answer(document=document, text="\n".join(lines))
 
 
+def _openapi_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--page", action="store_true", help="print the reference page, which is HTML")
+
+
 def _openapi(client: Client, arguments: Namespace) -> Answer:
+    if arguments.page:
+        page = client.call("GET", "/docs", headers={"accept": "text/html"}).body.decode("utf-8", "replace")
+        return Answer(document={"page": page}, text=page)
     document = client.ask("GET", "/openapi.json")
     rows = [
         [method.upper(), path, operation.get("summary") or ""]
@@ -145,7 +152,7 @@ def _trace_value(name: str, value: str) -> Any:
 
 HEALTH = ServerCommand(run=_health, arguments=_health_arguments)
 INFO = ServerCommand(run=_info, arguments=_info_arguments)
-OPENAPI = ServerCommand(run=_openapi)
+OPENAPI = ServerCommand(run=_openapi, arguments=_openapi_arguments)
 METRICS = ServerCommand(run=_metrics)
 WORKERS = ServerCommand(run=_workers)
 TIMELINE = ServerCommand(run=_timeline, arguments=_timeline_arguments)
