@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from plumbline.contracts.inference import InferenceTiming
 from plumbline.serving.observability.trace_context import TraceContext
 
@@ -23,9 +25,8 @@ __all__ = ["RequestFacts", "Span", "plan_spans"]
 Value = str | int | float | bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFacts:
-    """What is known of a finished request: names and numbers.
+class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a finished request: names and numbers. Made on the way of requests, so a `Struct`.
 
     Attributes:
         request, model, protocol, priority: of the call.

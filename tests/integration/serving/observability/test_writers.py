@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -183,6 +184,31 @@ def test_a_caller_that_does_not_sample_gets_no_spans_and_no_queue_grows() -> Non
     tracer.close(10.0)
     assert {span.attributes["plumbline.request.id"] for span in exporter.spans if span.is_root} == {"01"}
     assert tracer.counts() == {"done": 2, "failed": 0, "dropped": 0}
+
+
+@pytest.mark.parametrize("kind", ["dead", "hanging", "refusing"])
+def test_spans_that_nobody_takes_are_counted_as_failed_within_the_time(kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if kind == "dead":
+            listener.close()
+        if kind == "refusing":
+            threading.Thread(target=refuse, args=(listener,), daemon=True).start()
+        exporter = OtlpSpanExporter(f"http://127.0.0.1:{port}", {"service.name": "test"}, timeout_s=0.5)
+        tracer = RequestTracer(exporter, MonotonicClock(), lambda ref: ("", ""))
+        tracer.finished(InferenceCall(id=RequestId("r"), model="m", arrived_ns=5), None, 9)
+        tracer.close(20.0)
+    assert tracer.counts() == {"done": 0, "failed": 1, "dropped": 0}
+
+
+def refuse(listener: socket.socket) -> None:
+    """Answer one request of HTTP with 400."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret"
+        )
 
 
 @pytest.mark.parametrize("address", ["", "localhost:4318", "ftp://h/", "http://", "http://h:99999"])
