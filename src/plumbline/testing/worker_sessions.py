@@ -132,7 +132,13 @@ def _print(argument: str) -> None:
 
 
 def _signal(number: signal.Signals) -> Callable[[str], None]:
-    return lambda argument: os.kill(os.getpid(), number)
+    """Sends it to the process, and waits until it has come: another thread may be the one that takes it."""
+
+    def send(argument: str) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(30.0)
+
+    return send
 
 
 _ORDERS: dict[str, Callable[[str], object]] = {

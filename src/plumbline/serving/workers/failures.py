@@ -73,7 +73,7 @@ class PoolDegraded(BackendError):
 
     code = "backend.workers_degraded"
     owner = "serving.workers"
-    template = "{deaths} workers died before they were ready, the last with {reason}"
+    template = "{deaths} workers died in a row before they served anything, the last with {reason}"
     recoverability = Recoverability.TRANSIENT
     http_status = 503
 

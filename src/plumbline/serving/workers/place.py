@@ -44,7 +44,8 @@ class WorkerPlace:
         sent: calls that its worker has, by number.
         suspects: of them, those whose last worker died.
         own_files: of them, those with a file of their own.
-        deaths: in a row without steady readiness between, the last for `last_reason`.
+        deaths: in a row without steady readiness between, the last for `last_reason`. A worker that was ready
+            and had calls in hand starts the row anew: they may have killed it, and starting works.
         last_output: what the last worker that ended had printed.
         leaving: nothing replaces the worker when it ends.
     """
@@ -160,7 +161,7 @@ class WorkerPlace:
 
     def _note_death(self, reason: str, ready_at: float) -> None:
         self.last_reason = reason
-        steady = ready_at > 0.0 and time.monotonic() - ready_at >= _STEADY_S
+        steady = ready_at > 0.0 and (bool(self.sent) or time.monotonic() - ready_at >= _STEADY_S)
         self.deaths = 1 if steady else self.deaths + 1
 
     async def _wait_to_replace(self) -> None:

@@ -139,6 +139,19 @@ def test_a_call_that_kills_two_workers_is_failed_and_takes_no_other_call_along()
     with_pool(work)
 
 
+def test_calls_that_kill_do_not_keep_a_worker_that_starts_well_from_being_replaced() -> None:
+    """A client that sends poison again and again costs the others waiting, never a pool that gives up."""
+
+    async def work(pool: ProcessPool, events: Events) -> None:
+        for number in range(4):
+            with pytest.raises(WorkerLostTwice):
+                await pool.infer(ECHO, call(f"poison{number}", do="segfault"))
+            await ready_again(pool, 2 * number + 3)
+        assert values(await pool.infer(ECHO, call("a", [2.0]))) == [2.0]
+
+    with_pool(work, options=PoolOptions(backoff_s=0.01, storm_deaths=3))
+
+
 def test_a_stopped_worker_is_unready_within_the_bound_and_killed_before_it_is_replaced() -> None:
     """L4-72, U9: SIGSTOP while idle; progress is a counter, so a frozen worker cannot look healthy."""
 
