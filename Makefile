@@ -64,7 +64,7 @@ bench: $(VENV)/.test ## All engines interleaved in one process, written to docs/
 	$(BIN)/plumb bench --suite cpu --vs onnxruntime,openvino --threads 1,2 --out docs/benchmarks/cpu.json --markdown docs/benchmarks/cpu-table.md $(ARGS)
 
 docs: $(VENV)/.docs ## The documentation as a web site in site/
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --site-dir site # --quiet would hide warnings from --strict
 	@echo "site/index.html"
 
 sbom: ## A CycloneDX list of the locked run-time dependencies in dist/sbom.json
