@@ -21,6 +21,7 @@ from plumbline.serving.gateway.api_versions import VENDOR, negotiate, version_in
 from plumbline.serving.gateway.asgi import Message, Receive, Scope, Send
 from plumbline.serving.gateway.bodies import ClientGone, read_body, verify_depth
 from plumbline.serving.gateway.flights import Flight, Flights
+from plumbline.serving.gateway.media import verify_media, verify_protocol_media
 from plumbline.serving.gateway.origins import Origins
 from plumbline.serving.gateway.parts import Gateway
 from plumbline.serving.gateway.problems import as_plumbline_error, problem_answer
@@ -28,7 +29,6 @@ from plumbline.serving.gateway.refusals import (
     BodyTooSlow,
     BodyUnreadable,
     HeadersTooLarge,
-    MediaTypeRefused,
     MethodRefused,
     RouteUnknown,
 )
@@ -190,7 +190,7 @@ class GatewayApplication:
             asked.principal = await self._authenticate(headers, Permission.INFER)
         media = headers.get(b"content-type")
         if media is not None and media not in _INFER_MEDIA:
-            _verify_media(media, _INFER_MEDIA)
+            verify_protocol_media(headers, _INFER_MEDIA)
         asked.body = await read_body(receive, headers, self.parts.limits.max_body_bytes, self.flights, flight)
         flight.watched = True
         answer = await self._open_inference.infer(asked, model, version)
@@ -208,9 +208,7 @@ class GatewayApplication:
         limit = self.parts.limits.max_native_body_bytes
         asked.body = await read_body(receive, asked.headers, limit, self.flights, flight)
         if asked.body:
-            media = asked.headers.get(b"content-type")
-            if media is not None:
-                _verify_media(media, operation.body)
+            verify_protocol_media(asked.headers, operation.body)
             verify_depth(asked.body, self.parts.limits.max_json_depth)
 
     def _find(
@@ -312,7 +310,7 @@ class GatewayApplication:
             limit = self.parts.limits.max_native_body_bytes
             body = await read_body(receive, asked.headers, limit, self.flights, flight)
         if body:
-            _verify_media(asked.headers.get(b"content-type", JSON), (JSON,), vendor=True)
+            verify_media(asked.headers.get(b"content-type", JSON), (JSON,), vendor=True)
             verify_depth(body, self.parts.limits.max_json_depth)
         inner = _inner_scope(scope, principal, asked.request_id)
         started = started_reading = False
@@ -388,14 +386,6 @@ def _verify_single(raw: list[tuple[bytes, bytes]]) -> None:
         if name in seen and name in _SINGLE:
             raise HeadersTooLarge(reason=f"{name.decode()} is given twice")
         seen.add(name)
-
-
-def _verify_media(given: bytes, expected: tuple[bytes, ...], vendor: bool = False) -> None:
-    media = given.split(b";", 1)[0].strip().lower()
-    if media in expected or (vendor and media.startswith(VENDOR) and media.endswith(b"+json")):
-        return
-    named = ascii(media.decode("latin-1"))[1:-1][:80] or "an empty media type"
-    raise MediaTypeRefused(given=named, expected=" or ".join(name.decode() for name in expected))
 
 
 async def _compressed(answer: Answer, encoding: bytes) -> Answer:

@@ -351,8 +351,40 @@ def test_compressed_bodies_are_inflated_within_the_limit(encoding, pack):
 
 @pytest.mark.parametrize("name", ["content-type", "content-encoding"])
 def test_an_unknown_media_type_or_encoding_is_refused(name):
-    for value in ("application/x-www-form-urlencoded", "text/plain", "br"):
+    for value in ("multipart/form-data", "text/plain", "br"):
         verify_problem(ask(door(), "POST", INFER, headers=[(name, value)], body=BODY), 415)
+
+
+FORM = ("content-type", "application/x-www-form-urlencoded; charset=utf-8")
+
+
+@pytest.mark.parametrize("path", [INFER, "/v2/repository/index"])
+def test_what_curl_says_when_nobody_said_a_media_type_is_read_as_json(path):
+    """`curl -d '{...}'`, as clients of the protocol are used to."""
+    body = BODY if path == INFER else b"{}"
+    assert ask(door(), "POST", path, headers=[FORM], body=body).status == 200
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+        ("referer", "https://evil.example/"),
+        ("cookie", "a=b"),
+    ],
+)
+def test_a_form_of_a_browser_is_refused_even_where_it_names_no_origin(sign):
+    """L4-28: a page may send this media type to any server without asking."""
+    verify_problem(ask(door(), "POST", INFER, headers=[FORM, sign], body=BODY), 415)
+    for path in ("/v2/repository/models/echo/unload", "/api/v1/tasks"):
+        verify_problem(ask(door(native=native), "POST", path, headers=[FORM, sign], body=b"{}"), 415)
+
+
+def test_a_form_of_another_origin_and_a_form_for_the_native_api_are_refused():
+    foreign = [FORM, ("origin", "null")]
+    assert ask(door(), "POST", INFER, headers=foreign, body=BODY).status == 403
+    verify_problem(ask(door(native=native), "POST", "/api/v1/tasks", headers=[FORM], body=b"{}"), 415)
 
 
 def test_a_large_answer_is_compressed_only_for_who_asks_for_that():
