@@ -396,7 +396,15 @@ def test_one_exported_run_has_events_metrics_traces_benchmark_id_and_source_revi
     assert (build["run"], build["benchmark"]) == (run.name, "b-46")
     assert receiver.resources[0]["service.instance.id"] == run.name
     lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
-    assert {"server.ready", "worker.started", "request.slow"} <= {line.get("event") for line in lines}
+    told = {
+        "server.ready",
+        "worker.started",
+        "model.ready",
+        "request.slow",
+        "server.draining",
+        "server.drained",
+    }
+    assert told <= {line.get("event") for line in lines}
 
 
 def test_the_trace_of_a_served_request_shows_its_steps_and_the_revision(

@@ -150,4 +150,5 @@ def _label(text: str) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(line + "\n")  # at once: the log writes beside it
+    sys.stderr.flush()

@@ -43,13 +43,15 @@ async def run_server(
     """
     async with open_runtime(options) as runtime:
         loading: list[asyncio.Task[None]] = []
+        stop = asyncio.Event() if stop is None else stop
 
         def opened(listening: Listening) -> None:
             on_listening(listening, runtime)
             loading.append(asyncio.create_task(_load_models(runtime, on_ready), name="models of the start"))
+            loading.append(asyncio.create_task(_tell_drain(runtime, stop), name="drain told"))
 
         try:
-            return await serve(
+            unfinished = await serve(
                 _application(runtime),
                 host=options.host,
                 port=options.port,
@@ -59,10 +61,17 @@ async def run_server(
                 stop=stop,
                 on_listening=opened,
             )
+            runtime.observation.log.happened("server.drained", "", None, {"unfinished": unfinished})
+            return unfinished
         finally:
             for task in loading:
                 task.cancel()
             await asyncio.gather(*loading, return_exceptions=True)
+
+
+async def _tell_drain(runtime: Runtime, stop: asyncio.Event) -> None:
+    await stop.wait()
+    runtime.observation.log.happened("server.draining", "", None, {})
 
 
 async def _load_models(runtime: Runtime, on_ready: Callable[[Runtime], None]) -> None:

@@ -48,6 +48,7 @@ _LEVELS = {
     "worker.replaced": Level.WARNING,
     "model.failed": Level.ERROR,
     "canary.rolled_back": Level.WARNING,
+    "workers.scale_failed": Level.WARNING,
     "task.failed": Level.WARNING,
     "task.stalled": Level.WARNING,
 }
@@ -74,7 +75,7 @@ class ServerLog:
         limit_bytes: int | None = None,
     ) -> None:
         self._stream, self._clock, self._facts = stream, clock, dict(facts or {})
-        self._room = limit_bytes
+        self._room, self._is_for_people = limit_bytes, form is LogFormat.TEXT
         self._line: Callable[[_Entry], str] = self._json if form is LogFormat.JSON else _text
         self._queue: BackgroundQueue[_Entry] = BackgroundQueue(
             self._write, name="server log", limit=2048, interval_s=1.0
@@ -85,9 +86,11 @@ class ServerLog:
         self._queue.offer((self._clock.wall_ns(), level, event, subject, fields), now=True)
 
     def happened(self, kind: str, subject: str, tenant: TenantId | None, fields: Mapping[str, Any]) -> None:
-        """A watcher of events. Tasks are told of when they end badly; whose they are is not told."""
+        """A watcher of events. Tasks are told of when they end badly; whose they are is not told. People get
+        what they may have to act on, programs everything.
+        """
         level = _LEVELS.get(kind, Level.INFO)
-        if kind.startswith("task.") and level is Level.INFO:
+        if level is Level.INFO and (self._is_for_people or kind.startswith("task.")):
             return
         self.write(kind, subject, level=level, **{k: v for k, v in fields.items() if k not in _QUIET})
 
@@ -162,7 +165,7 @@ class SlowRequests:
 
 def _text(entry: _Entry) -> str:
     wall_ns, level, event, subject, fields = entry
-    said = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+    said = " ".join(f"{name}={_plain(value)}" for name, value in fields.items() if value != "")
     words = (_stamp(wall_ns), level.value, event, subject, said)
     return " ".join(ascii(word)[1:-1] if not word.isprintable() else word for word in words if word)
 
