@@ -59,6 +59,9 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> Answer:
     """Serve until told to stop."""
+    from plumbline.config.libraries import set_library_settings
+
+    set_library_settings()  # before gRPC loads
     from plumbline.product.serving.loop import run
     from plumbline.product.serving.server import run_server
 

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TypeVar
 
-from plumbline.config.libraries import set_library_settings
-
 __all__ = ["run"]
 
 T = TypeVar("T")
@@ -15,7 +13,6 @@ T = TypeVar("T")
 
 def run(main: Coroutine[None, None, T]) -> T:
     """Run to the end on a fresh loop."""
-    set_library_settings()
     try:
         import uvloop
     except ImportError:
