@@ -22,7 +22,7 @@ from plumbline.product.bench.models import BenchModel
 from plumbline.product.bench.peak import measure_peak
 from plumbline.product.bench.rows import RowOptions
 
-__all__ = ["BenchOptions", "read_options", "run_suite"]
+__all__ = ["BenchOptions", "commit_of_checkout", "machine_facts", "read_options", "run_suite"]
 
 SCHEMA_VERSION = 1
 MODEL_TIMEOUT_S = 900.0
@@ -79,9 +79,9 @@ def run_suite(models: Sequence[BenchModel], options: BenchOptions) -> dict[str, 
         "contended": options.busy_core,
         "measured_peak_gflops": {str(count): rate for count, rate in peak.items()},
         "target": target.name,
-        "machine": _machine(),
+        "machine": machine_facts(),
         "versions": {**versions, "python": platform.python_version(), "onnx": onnx.__version__},
-        "commit": _commit(),
+        "commit": commit_of_checkout(),
     }
 
 
@@ -127,7 +127,8 @@ def _line(row: Mapping[str, Any]) -> str:
     return f"{name}: {row['ours_ms']:.4f} ms ({peers}), {ratio}{', disturbed' if row['disturbed'] else ''}"
 
 
-def _machine() -> dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
+    """The machine that a figure is a record of."""
     processor = measure_processor()
     return {
         "processor": processor.model,
@@ -137,7 +138,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
+def commit_of_checkout() -> str | None:
     """The commit of the checkout that this package lies in, `+` where it differs; None outside a checkout."""
     folder = Path(__file__).resolve().parent
 

@@ -66,6 +66,7 @@ COMMANDS: tuple[CommandEntry, ...] = (
     _entry("plan", "show the memory plan; --svg draws it"),
     _entry("run", "run a model on given or generated input"),
     _entry("bench", "measure against peers, interleaved in one process"),
+    _entry("bench serve", "measure our server against others, one at a time"),
     _entry("calibrate", "measure cost bounds under load, so that deadlines can be promised"),
     _entry("serve", "serve a model repository over REST, gRPC, tasks and WebSocket"),
     _entry("trace", "run once with trace points, written as JSON lines"),
