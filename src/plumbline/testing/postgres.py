@@ -1,4 +1,4 @@
-"""A Postgres server of one's own for tests: a fresh cluster in a folder, on a Unix socket, gone afterwards."""
+"""A Postgres server of one's own for tests: a fresh cluster in a folder, on a Unix socket, then gone."""
 
 from __future__ import annotations
 

@@ -215,7 +215,11 @@ ALL = frozenset(DType)
 
 CONTRACTS = (
     OperationContract(
-        name="gather", infer=_infer_gather, reference=_reference_gather, kernel=_GatherKernel(), dtypes=ALL,
+        name="gather",
+        infer=_infer_gather,
+        reference=_reference_gather,
+        kernel=_GatherKernel(),
+        dtypes=ALL,
         rows=gathered,
     ),
     OperationContract(
@@ -227,7 +231,11 @@ CONTRACTS = (
         dtypes=ALL,
     ),
     OperationContract(
-        name="gather_nd", infer=_infer_nd, reference=_reference_nd, kernel=_GatherNdKernel(), dtypes=ALL,
+        name="gather_nd",
+        infer=_infer_nd,
+        reference=_reference_nd,
+        kernel=_GatherNdKernel(),
+        dtypes=ALL,
         rows=gathered_slices,
     ),
 )

@@ -89,6 +89,11 @@ async def say(client: ClientConnection, **message: Any) -> None:
     await client.send(json.dumps(message))
 
 
+async def read_for_ever(client: ClientConnection) -> None:
+    while True:
+        await client.recv()
+
+
 async def end_of(client: ClientConnection) -> tuple[int, str]:
     await client.wait_closed()
     assert client.close_code is not None
@@ -221,8 +226,7 @@ def test_a_slow_client_is_closed_by_name_and_another_one_gets_everything() -> No
                     assert (await read(quick, "event"))["event"]["sequence"] == burst * 100 + n + 1
             assert quick.close_code is None
             with pytest.raises(ConnectionClosedError):
-                while True:
-                    await slow.recv()
+                await read_for_ever(slow)
             assert (slow.close_code, slow.close_reason) == (4408, "resource.socket_idle")
 
     run(test)
