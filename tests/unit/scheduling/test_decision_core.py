@@ -205,6 +205,17 @@ def test_earlier_deadlines_go_first_and_none_goes_last() -> None:
     assert [ids(launched(core))[0] for _ in range(4)] == ["soon", "late", "none", "none too"]
 
 
+def test_priority_decides_among_those_without_a_deadline_and_no_other() -> None:
+    """L4-66: it breaks no tie between deadlines, where the admission tests count on the order of arrival."""
+    core = core_of(EarliestDeadlineFirstPolicy())
+    for name, priority, deadline_ns in (
+        ("low", 1, None), ("high", 9, None), ("soon, low", 0, 300), ("soon, high", 9, 300), ("high too", 9, None),
+    ):  # fmt: skip
+        core.submit(request(name, priority=priority, deadline_ns=deadline_ns), 0)
+    order = [ids(launched(core))[0] for _ in range(5)]
+    assert order == ["soon, low", "soon, high", "high", "high too", "low"]
+
+
 @pytest.mark.parametrize("field", ["deadline_ns", "start_by_ns"])
 def test_a_request_that_expired_in_the_queue_never_runs_and_is_given_once(field: str) -> None:
     """L4-66."""
