@@ -63,6 +63,7 @@ class Observation:
         }
         self.figures = ServingFigures(self._is_known)
         self.log = ServerLog(sys.stderr, LogFormat(options.log_format), clock, {"run": self.run})
+        self._files = contextlib.ExitStack()
         self._event_log: ServerLog | None = None
         self._seats = [ExporterSeat(name, load_exporter(name)) for name in options.metrics_exporters]
         self._directory: Directory | None = None
@@ -75,7 +76,7 @@ class Observation:
         """The event service that everyone uses."""
         watchers: list[EventWatcher] = [lambda kind, *_: self.figures.happened(kind), self.log.happened]
         if self._options.worker.trace:
-            stream = (self._folder / "events.jsonl").open("a", encoding="ascii")
+            stream = self._files.enter_context((self._folder / "events.jsonl").open("a", encoding="ascii"))
             event_log = ServerLog(
                 stream, LogFormat.JSON, self._clock, {"run": self.run}, limit_bytes=_EVENT_FILE_BYTES
             )
@@ -172,6 +173,7 @@ class Observation:
             seat.close(_CLOSE_S)
         if self._event_log is not None:
             self._event_log.close(_CLOSE_S)
+        self._files.close()
         self.log.close(_CLOSE_S)
 
     # -- inside ----------------------------------------------------------------------------------------------
