@@ -209,7 +209,8 @@ def test_priority_decides_among_those_without_a_deadline_and_no_other() -> None:
     """L4-66: it breaks no tie between deadlines, where the admission tests count on the order of arrival."""
     core = core_of(EarliestDeadlineFirstPolicy())
     for name, priority, deadline_ns in (
-        ("low", 1, None), ("high", 9, None), ("soon, low", 0, 300), ("soon, high", 9, 300), ("high too", 9, None),
+        ("low", 1, None), ("high", 9, None), ("soon, low", 0, 300), ("soon, high", 9, 300),
+        ("high too", 9, None),
     ):  # fmt: skip
         core.submit(request(name, priority=priority, deadline_ns=deadline_ns), 0)
     order = [ids(launched(core))[0] for _ in range(5)]

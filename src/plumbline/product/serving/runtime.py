@@ -40,12 +40,15 @@ from plumbline.serving.repository.port import Repository
 from plumbline.serving.storage.database import open_database, sqlite_url
 from plumbline.serving.tasks.node import TaskNode, wire_tasks
 from plumbline.serving.tasks.sql_store import SqlTaskStore
+from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.pool import ProcessPool
 from plumbline.telemetry.decision_log import DecisionLog
 
 __all__ = ["Runtime", "open_runtime"]
 
 _KEPT_LOGS = 5
+_FOR_WARM_UP = 1
+"""Places in the queue of a worker that callers cannot fill, so that a version can be loaded under load."""
 _TASK_DRAIN_S = 10.0
 
 
@@ -166,6 +169,7 @@ def _pool(options: ServeOptions, logs: Path, events: EventService, stack: AsyncE
         worker_command(options.worker),
         count=options.workers,
         log_folder=_made(logs),
+        options=PoolOptions(calls_per_worker=max(options.worker.capacity - _FOR_WARM_UP, 1)),
         on_event=events.publish,
     )
 

@@ -47,7 +47,7 @@ class EarliestDeadlineFirstPolicy:
     def compare(self, winner: Key, loser: Key) -> str:
         """Both deadlines."""
         if winner[0] == loser[0] and winner[1] != loser[1]:
-            return f"its priority {_priority(loser)} is lower than {_priority(winner)}; neither has a deadline"
+            return f"no deadline either, its priority {_priority(loser)} is lower than {_priority(winner)}"
         if winner[0] == loser[0]:
             return f"equal deadline, it arrived later (arrival {loser[-1]} after {winner[-1]})"
         if loser[0] == NO_DEADLINE:
