@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plumbline.config.children import environment_of_child
 from plumbline.errors import ExecutionError
 
 __all__ = ["ServerNotReady", "ServerProcess", "free_port", "process_tree"]
@@ -70,7 +71,7 @@ class ServerProcess:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 list(command),
-                env={**os.environ, **environment},
+                env=environment_of_child(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
