@@ -140,6 +140,8 @@ class Transport:
             connection.request(method, target, body=body, headers=dict(headers))
             answer = connection.getresponse()
             content = answer.read(MAX_ANSWER_BYTES + 1)
+            if answer.length and len(content) <= MAX_ANSWER_BYTES:  # `read` does not tell that less came
+                raise http.client.IncompleteRead(content, answer.length)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise AnswerLost(operation=operation, reason=_reason(error)) from None
