@@ -240,6 +240,17 @@ def test_the_first_key_is_made_in_the_store_and_is_the_only_way_in(keyed: Any, t
     assert caught.value.code == "policy.api_key"
 
 
+def test_an_admin_of_the_local_tenant_makes_keys_for_every_tenant(keyed: Any, tmp_path: Path) -> None:
+    """X-60: the way from the first key to those of the clients, as the guide has it."""
+    file = tmp_path / "admin.key"
+    file.write_text(keyed.key("admin", "local"))
+    words = ["keys", "create", "--server", keyed.base, "--key-file", str(file)]
+    made = plumb(*words, "--tenant", "initech", "--role", "client", "--rate", "100/second")
+    assert made.returncode == 0, made.stderr
+    with Client(keyed.base, key=made.stdout.strip()) as client:
+        assert client.info()["principal"]["tenant"] == "initech"
+
+
 def ask_for(client: Client, seconds: float) -> None:
     """Ask again and again."""
     end = time.monotonic() + seconds
