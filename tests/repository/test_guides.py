@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -78,6 +82,59 @@ def test_the_example_of_the_readme_runs_as_written(tmp_path: Path) -> None:
     for line in plumb_lines(page):
         result = plumb(line, tmp_path)
         assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
+
+
+def tool(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of a guide that is no command of ours."""
+    return subprocess.run(shlex.split(line), cwd=folder, capture_output=True, text=True, check=False)
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def started(line: str, folder: Path) -> Iterator[None]:
+    """A `plumb serve ... &` of a guide, ended by SIGTERM."""
+    command = [sys.executable, "-c", PLUMB, *shlex.split(line)[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(layers.ROOT / "src")}
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as server:
+        try:
+            yield
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
+
+
+def test_the_server_of_the_readme_answers_as_written(tmp_path: Path) -> None:
+    """From the model of the example to its explanation (L4-01, L4-17). Only the port and the store differ."""
+    page = layers.ROOT / "README.md"
+    assert run(["-c", blocks(page, "python")[0]], tmp_path).returncode == 0
+    (session,) = blocks(page, "console")
+    port = free_port()
+    lines = [line[2:].replace(":8000", f":{port}") for line in session.splitlines()]
+    here = f" --server http://127.0.0.1:{port}"
+    place = next(n for n, line in enumerate(lines) if line.endswith("&"))
+    before, serve, asked = lines[:place], lines[place], lines[place + 1 :]
+    for line in before:
+        done = plumb(line, tmp_path) if line.startswith("plumb ") else tool(line, tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    with started(f"{serve.rstrip(' &')} --port {port} --grpc-port -1 --state state", tmp_path):
+        for _ in range(200):
+            if plumb(f"plumb health{here}", tmp_path).returncode == 0:
+                break
+            time.sleep(0.1)
+        said = ""
+        for line in asked:
+            done = plumb(line + here, tmp_path) if line.startswith("plumb ") else tool(line, tmp_path)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            said += done.stdout
+    assert "4, 0" in said
+    assert "mine-1" in said
+    assert '"data":[4.0,0.0]' in said
 
 
 @pytest.mark.parametrize("guide", ["compile", "plan-memory", "run", "trace", "deploy-artifact"])

@@ -74,7 +74,7 @@ class _Publish:
         add = parser.add_argument
         add("model", metavar="MODEL", help="name of the model")
         add("version", metavar="VERSION", help="new version")
-        add("source", metavar="SOURCE", help="a folder, or one file such as model.onnx")
+        add("source", metavar="SOURCE", help="a folder, or one file; an ONNX file becomes model.onnx")
         add("--revision", required=True, help="of the source, such as a commit")
         add("--models", metavar="DIR", default="models", help="the repository: folder, or address of one")
         add("--pin", action="store_true", help="give it all requests that name no version")
@@ -114,7 +114,7 @@ def _source(text: str) -> Path | dict[str, bytes]:
     if not path.is_file():
         return path
     try:
-        return {path.name: path.read_bytes()}
+        return {"model.onnx" if path.suffix == ".onnx" else path.name: path.read_bytes()}
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
         raise ArrayFileRefused(file=path.name, reason=reason) from error
