@@ -193,7 +193,7 @@ class KeyedServer:
 
 @pytest.fixture(scope="session")
 def keyed(start_server: StartServer) -> KeyedServer:
-    """One server with keys, which tests share. A local tenant's admin is made before it starts."""
+    """One server with keys, which tests share."""
     server = start_server("--require-keys", "--load", "echo", "--allow-origin", "https://page.example")
     server.wait_ready()
     return KeyedServer(server)

@@ -134,7 +134,8 @@ def _numbers(name: str, value: Any, datatype: str | None) -> Any:
     try:
         array = np.array(value)
         wanted = dtype_of(datatype) if datatype else array.dtype
-        converted = array.astype(wanted, casting="unsafe")
+        with np.errstate(all="ignore"):  # what was lost is looked for below
+            converted = array.astype(wanted, casting="unsafe")
     except (ValueError, TypeError, OverflowError):
         raise InputNotUnderstood(name=name, reason="the JSON is no array of numbers") from None
     if array.dtype.kind not in "biuf" or not _is_same(np, array, converted):

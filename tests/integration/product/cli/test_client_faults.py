@@ -166,8 +166,11 @@ def test_a_problem_keeps_its_code_class_recoverability_and_hint() -> None:
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [({}, 6), (PERMANENT, 4), ({"class": "validation", **PERMANENT}, 3),
-     ({"class": "backend", **PERMANENT}, 5), ({"class": "new", "recoverability": "new"}, 5), ({"retry_after": "soon"}, 6), ({"detail": 7}, 6)],
+    [
+        ({}, 6), (PERMANENT, 4), ({"class": "validation", **PERMANENT}, 3),
+        ({"class": "backend", **PERMANENT}, 5), ({"class": "new", "recoverability": "new"}, 5),
+        ({"retry_after": "soon"}, 6), ({"detail": 7}, 6),
+    ],
 )  # fmt: skip
 def test_the_exit_code_of_a_command_is_that_of_the_problem(
     change: dict[str, object], code: int, capsys: pytest.CaptureFixture[str]
