@@ -131,7 +131,7 @@ def test_events_arrive_by_themselves_and_go_on_after_the_gateway_was_away(
 def test_with_keys_the_page_asks_for_one_and_keeps_it_nowhere(
     start_server: Any, page: Any, tmp_path: Path
 ) -> None:
-    """L4-49: no header, no cookie, no storage."""
+    """X-60: no header, no cookie, no storage."""
     server = start_server("--load", "echo", state=tmp_path)
     server.wait_ready()
     body = {"tenant": "acme", "roles": ["client"], "name": "a browser"}
@@ -158,7 +158,7 @@ def test_with_keys_the_page_asks_for_one_and_keeps_it_nowhere(
 
 
 def test_names_with_markup_stay_names(server: Any, page: Any) -> None:
-    """X-29: every text of the server is data, also where the server would let such a name pass."""
+    """X-58: every text of the server is data, also where the server would let such a name pass."""
     answers = {
         "/api/v1/models": {"models": [{"name": NASTY, "ready": True, "versions": [{
             "model": NASTY, "version": NASTY, "state": NASTY, "ready": True, "reason": NASTY, "share": 1,
