@@ -19,7 +19,7 @@ PLUMB_PYTHON =
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -e 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
-run: $(VENV)/.run ## Semantic search over Python's own docstrings with a real model; ONCE=1 asks nothing
+run: $(VENV)/.run ## Serve the demo models, ask them over REST and gRPC, stay up; ONCE=1 ends after the answers
 	@if [ -n "$(ONCE)" ]; then $(BIN)/plumb demo --once $(ARGS); else $(BIN)/plumb demo $(ARGS); fi
 
 test: $(VENV)/.test ## The tests, without those marked slow; ARGS="-k name" passes options on

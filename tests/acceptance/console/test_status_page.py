@@ -82,6 +82,7 @@ def test_what_was_served_is_counted(server: Any, page: Any) -> None:
     _assert_calm(page, server)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_turns_the_page_and_its_successor_turns_it_back(start_server: Any, page: Any) -> None:
     """L4-72: the reason is shown, the event arrives by itself."""
     server = start_server("--load", "echo")
@@ -105,6 +106,7 @@ def test_a_killed_worker_turns_the_page_and_its_successor_turns_it_back(start_se
     _assert_calm(page, server)
 
 
+@pytest.mark.slow
 def test_events_arrive_by_themselves_and_go_on_after_the_gateway_was_away(
     start_server: Any, page: Any, tmp_path: Path
 ) -> None:
@@ -128,6 +130,7 @@ def test_events_arrive_by_themselves_and_go_on_after_the_gateway_was_away(
     ) == 1  # fmt: skip
 
 
+@pytest.mark.slow
 def test_with_keys_the_page_asks_for_one_and_keeps_it_nowhere(
     start_server: Any, page: Any, tmp_path: Path
 ) -> None:

@@ -1,10 +1,10 @@
-"""Progress of one stage: a bar or a spinner on a terminal, nothing else where nobody is watching."""
+"""Progress of one stage on standard error: a bar on a terminal, one line where nobody is watching."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -18,25 +18,35 @@ from rich.progress import (
 
 __all__ = ["watched"]
 
+_COUNTED = re.compile(r"(\d+) of (\d+)")
+
 
 @contextmanager
-def watched(console: Console, label: str, *, counted: bool = False) -> Iterator[Callable[..., Any]]:
+def watched(console: Console, label: str) -> Iterator[Callable[[str], None]]:
     """Show a stage while it runs.
 
     Args:
         console: where to show it.
         label: the stage.
-        counted: whether the given function takes `(done, total)`; else it takes the name of a part.
+
+    Yields:
+        A function that takes the name of a part; `n of m` in it moves the bar.
     """
     if not console.is_terminal:
         console.print(f"{label} ...", markup=False)
-        yield lambda *parts: None
+        yield lambda part: None
         return
-    columns = [SpinnerColumn(), TextColumn("{task.description}")]
-    columns += [BarColumn(), MofNCompleteColumn()] if counted else []
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(label, total=None)
-        if counted:
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-        else:
-            yield lambda part: progress.update(task, description=f"{label}: {part}")
+
+        def show(part: str) -> None:
+            counted = _COUNTED.search(part)
+            done, total = (int(counted[1]), int(counted[2])) if counted else (0, None)
+            name = part.split(":")[0]
+            progress.update(task, description=f"{label}: {name}", completed=done, total=total)
+
+        yield show
