@@ -24,7 +24,10 @@ import generate_cli
 import layers
 import plumbline
 from plumbline.compiler.passes.pipeline import PASSES
+from plumbline.errors import PlumblineError
 from plumbline.execution.artifact import Manifest, PlanSummary
+from plumbline.product.cli.catalogue import find_command
+from plumbline.product.cli.entry import make_parser
 
 PLUMB = "import sys; sys.argv[0] = 'plumb'; from plumbline.product.cli import main; sys.exit(main())"
 HOW_TO = layers.ROOT / "docs" / "how-to"
@@ -239,6 +242,37 @@ def test_the_python_of_the_tutorial_runs_and_its_mistake_is_a_validation_error(t
     assert result.returncode == 0, result.stderr
     assert "(1, 10)\n(8, 10)\n" in result.stdout
     assert "input" in result.stdout.splitlines()[-1]
+
+
+def test_every_command_line_of_every_page_is_understood() -> None:
+    """A guide that nobody runs as a whole still shows commands and options that exist (L4-56)."""
+    wrong, seen = [], 0
+    for page in [layers.ROOT / "README.md", *(layers.ROOT / "docs").rglob("*.md")]:
+        shell = "\n".join(blocks(page, "sh") + blocks(page, "console")).replace("\\\n", " ")
+        for line in re.findall(r"^(?:\$ )?(plumb [^\n]*)", shell, flags=re.M):
+            words = [word for word in shlex.split(line, comments=True)[1:] if word != "&"]
+            words = words[: words.index(">")] if ">" in words else words
+            entry, rest = find_command(words)
+            seen += 1
+            if entry is None:
+                wrong.append((page.name, line, "no such command"))
+                continue
+            parser = make_parser(entry)
+            entry.load().configure(parser)
+            try:
+                parser.parse_args(rest)
+            except PlumblineError as error:
+                wrong.append((page.name, line, error.message))
+    assert seen > 40
+    assert wrong == []
+
+
+def test_the_client_of_the_guide_says_that_there_is_no_server(tmp_path: Path) -> None:
+    """docs/how-to/call-a-server.md, at an address where nobody listens."""
+    (block,) = blocks(HOW_TO / "call-a-server.md", "python")
+    result = run(["-c", block.replace(":8000", f":{free_port()}")], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["resource.server_unreachable", "transient"]
 
 
 def test_every_command_is_in_the_reference_and_every_documented_command_exists(tmp_path: Path) -> None:
