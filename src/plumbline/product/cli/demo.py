@@ -29,8 +29,7 @@ def execute(arguments: Namespace) -> Answer:
     from plumbline.config.libraries import set_library_settings
 
     set_library_settings()  # before gRPC loads
-    from plumbline.product.demo import DemoOptions, run_demo
-    from plumbline.product.demo.demonstration import QUESTIONS
+    from plumbline.product.demo.demonstration import QUESTIONS, DemoOptions, run_demo
 
     errors = Console(highlight=False, file=sys.stderr)
     report = run_demo(
