@@ -45,6 +45,7 @@ def test_a_wrong_input_name_is_refused_by_name(server: Any, model: str) -> None:
     status, _, problem = server.post(f"/v2/models/{model}/infer", {"inputs": [tensor]})
     assert status == 400, problem
     assert "nothing" in problem["detail"]
+    assert f"{model}@1" in problem["detail"]
 
 
 def test_a_killed_worker_is_replaced_while_the_gateway_stays(start_server: Any) -> None:

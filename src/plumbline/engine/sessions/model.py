@@ -13,7 +13,7 @@ from plumbline.contracts.inference import Tensors, VersionRef
 from plumbline.contracts.models import ModelMetadata, TensorSpec, VersionKind
 from plumbline.contracts.versions import VersionSettings
 from plumbline.engine.datatypes import datatype_of
-from plumbline.engine.model import Model
+from plumbline.engine.model import InputRefused, Model
 from plumbline.engine.session import Admitted, Instance
 from plumbline.errors import ValidationError
 from plumbline.execution.artifact import Binding, Manifest
@@ -124,7 +124,11 @@ class ModelSession:
         Raises:
             InputRefused: naming the input and what is wrong with it.
         """
-        arrays, symbols = self._model.bind(inputs)
+        try:
+            arrays, symbols = self._model.bind(inputs)
+        except InputRefused as refused:
+            refused.model = self._key  # the graph may be called anything
+            raise
         rows = symbols.get(self._symbol, 0)
         batch = None
         if 0 < rows <= self._max_rows:
