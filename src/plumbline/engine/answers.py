@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from plumbline.contracts.clock import Clock
 from plumbline.contracts.inference import InferenceResult, InferenceTiming, Tensors
@@ -23,6 +25,9 @@ _log = logging.getLogger(__name__)
 class Answers:
     """Takes requests out of the engine. Owned by the orchestration loop.
 
+    Args:
+        told: called when all answers of one moment were told: those of a launch together, others one by one.
+
     Attributes:
         callback_failures: completion callbacks that raised.
         breaches: promises that were not kept.
@@ -36,8 +41,10 @@ class Answers:
         clock: Clock,
         trace: EngineTrace,
         desk: PromiseDesk | None,
+        told: Callable[[], None] = lambda: None,
     ) -> None:
         self._intake, self._core, self._clock, self._trace, self._desk = intake, core, clock, trace, desk
+        self._told, self._together = told, False
         self.callback_failures = 0
         self.breaches = 0
 
@@ -56,9 +63,21 @@ class Answers:
         except Exception:  # noqa: BLE001 - the engine loop: a callback stops nothing (L4-14)
             self.callback_failures += 1
             _log.exception("completion callback of request %s failed", request.call.id)
+        if not self._together:
+            self._told()
         version = request.version
         version.answered += 1
         return not version.open and not version.alive
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Answers given within are of one moment."""
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            self._told()
 
     def stop_waiting(self, request: AcceptedRequest) -> None:
         """A request does not count against the bound of the intake any more."""

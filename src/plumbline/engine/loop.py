@@ -81,18 +81,22 @@ class OrchestrationLoop:
         on_failed: called once, on the orchestration thread, when a fatal failure ended the loop.
         debug: whether thread roles are verified.
         desk: makes and keeps promises; None: everything is best effort.
+        told: see `Answers`.
     """
 
     def __init__(
         self, *, core: DecisionCore, intake: Intake, lanes: LanePool, clock: Clock, trace: EngineTrace,
         progress: ProgressCell | None, steps: int, name: str,
         on_failed: Callable[[PlumblineError], None], debug: bool, desk: PromiseDesk | None = None,
+        told: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._desk, self.watches_boundaries = desk, desk is not None
         self._core, self.intake, self._clock, self._trace = core, intake, clock, trace
         self._progress, self._on_failed, self._debug = progress, on_failed, debug
         self._lanes = LaneTable(lanes, self, name)
-        self.answers = Answers(intake=intake, core=core, clock=clock, trace=trace, desk=desk)
+        self.answers = Answers(
+            intake=intake, core=core, clock=clock, trace=trace, desk=desk, told=told
+        )  # fmt: skip
         self._graphs: dict[str, LoadedStage] = {}
         self._busy: set[str] = set()
         self._works: dict[int, LaunchWork] = {}
@@ -251,8 +255,9 @@ class OrchestrationLoop:
         if self._desk is not None:
             self._desk.segment_done(work, now_ns)
         self._trace.finished(work, now_ns)
-        for request, outcome in pairs:
-            self._conclude(work, request, outcome, now_ns)
+        with self.answers.together():
+            for request, outcome in pairs:
+                self._conclude(work, request, outcome, now_ns)
         self._trace.released(work, self._clock)
         self._verify_not_fatal(report)
 

@@ -91,6 +91,7 @@ class Scheduler:
         self._open_desk()
         self._first_policy_state = policy.state()
         self._on_failed, self._debug, self._name = on_failed, debug, name
+        self._told: Callable[[], None] = _nothing
         self._budget = MemoryBudget(budget_bytes)
         self._versions: dict[VersionRef, LoadedVersion] = {}
         self._life = threading.Lock()
@@ -98,6 +99,12 @@ class Scheduler:
         self._loop: OrchestrationLoop | None = None
         self._steps = 0
         self._failure: PlumblineError | None = None
+
+    def when_told(self, told: Callable[[], None]) -> None:
+        """Have this called, on the orchestration thread, after the completion callbacks of one moment: once
+        for all requests of a launch, so that their outcomes can travel together. It must not raise.
+        """
+        self._told = told
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -123,7 +130,7 @@ class Scheduler:
             self._loop = OrchestrationLoop(
                 core=core, intake=self._intake, lanes=self._streams, clock=self._clock, trace=self._trace,
                 progress=self._progress, steps=self._steps, name=self._name, on_failed=self._on_failed,
-                debug=self._debug, desk=self._open_desk(),
+                debug=self._debug, desk=self._open_desk(), told=lambda: self._told(),
             )  # fmt: skip
             for version in self._versions.values():
                 self._intake.post(self._loop.install, version)
@@ -395,3 +402,7 @@ def _verify_in_time(call: InferenceCall, now_ns: int) -> None:
                 request=call.id, limit=limit, limit_ns=moment_ns, arrived_ns=now_ns, expired_ns=now_ns,
                 waited_ns=0,
             )  # fmt: skip
+
+
+def _nothing() -> None:
+    """Nobody waits for answers that travel together."""

@@ -80,6 +80,9 @@ class WorkerEngine(Protocol):
     ) -> RequestId:
         """Accept a call, or raise."""
 
+    def when_told(self, told: Callable[[], None]) -> None:
+        """Have this called after the callbacks of one moment."""
+
     def cancel(self, request_id: str) -> bool:
         """Ask for the end of a call."""
 
@@ -124,6 +127,7 @@ class _Worker:
         self._sender = OutcomeSender(
             channel.outcomes, self._region, self._files, is_over=lambda: is_orphan(channel.parent_pid)
         )
+        engine.when_told(self._sender.flush)
 
     def serve(self) -> int:
         jobs = self._context.socket(zmq.PULL)
@@ -189,7 +193,7 @@ class _Worker:
                 parameters=job.parameters or _NO_PARAMETERS,
                 traceparent=job.traceparent,
             )
-            self._engine.submit(ref, call, partial(self._done, job.number))
+            self._engine.submit(ref, call, partial(self._completed, job.number))
         except Exception as error:  # noqa: BLE001 - the worker: one call fails, the worker goes on
             self._done(job.number, as_plumbline(error, "submission"))
 
@@ -203,6 +207,13 @@ class _Worker:
         finally:
             os.close(descriptor)
         return tensors.read(job.inputs, memory, copy=False)
+
+    def _completed(self, number: int, completion: InferenceResult | PlumblineError) -> None:
+        """On the engine's thread, which says when the answers of a launch are complete."""
+        if isinstance(completion, PlumblineError):
+            self._done(number, completion)
+        else:
+            self._sender.keep(number, completion)
 
     def _done(self, number: int, completion: InferenceResult | PlumblineError) -> None:
         """On whatever thread completes the call."""

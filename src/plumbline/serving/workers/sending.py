@@ -66,6 +66,14 @@ class OutcomeSender:
         self._pending.append((number, completion))
         self._send_while_pending()
 
+    def keep(self, number: int, completion: InferenceResult | PlumblineError) -> None:
+        """Send the outcome of a job with the next `flush`, or before."""
+        self._pending.append((number, completion))
+
+    def flush(self) -> None:
+        """Send what was kept, in one message."""
+        self._send_while_pending()
+
     def _send_while_pending(self) -> None:
         """Whoever finds the lock taken leaves its outcome to the holder, who looks again after that.
 

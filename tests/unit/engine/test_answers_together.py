@@ -1,0 +1,72 @@
+"""Answers of one launch are announced once, so that a worker sends them in one message."""
+
+from __future__ import annotations
+
+import threading
+
+from plumbline.contracts.clock import MonotonicClock
+from plumbline.contracts.inference import VersionRef
+from plumbline.engine.lanes import LanePool
+from plumbline.engine.scheduler import Scheduler
+from plumbline.scheduling.policies.earliest_deadline_first import EarliestDeadlineFirstPolicy
+from plumbline.testing.sessions import EchoSession, echo_call
+
+REF = VersionRef(model="echo", version="1")
+HANG_S = 30.0
+
+
+def test_requests_of_one_launch_are_told_before_one_announcement() -> None:
+    """Those that were waiting when the engine starts to turn share a launch (L4-16)."""
+    scheduler = Scheduler(policy=EarliestDeadlineFirstPolicy(), streams=LanePool(), clock=MonotonicClock())
+    told: list[str] = []
+    over = threading.Event()
+    gate = threading.Event()
+
+    def announced() -> None:
+        told.append("|")
+        if sum(word != "|" for word in told) == 4:
+            over.set()
+
+    scheduler.when_told(announced)
+    scheduler.load(REF, EchoSession(REF))
+    scheduler.start()
+    try:
+        scheduler.submit(REF, echo_call("first", REF), lambda done: (told.append("first"), gate.wait(HANG_S)))
+        for name in ("a", "b", "c"):
+            scheduler.submit(REF, echo_call(name, REF), lambda done, name=name: told.append(name))
+        gate.set()
+        assert over.wait(HANG_S)
+    finally:
+        scheduler.close()
+    assert "".join(told).endswith("abc|")
+
+
+def test_an_answer_outside_of_a_launch_is_announced_too() -> None:
+    """A request that is cancelled before it runs has an announcement of its own."""
+    scheduler = Scheduler(policy=EarliestDeadlineFirstPolicy(), streams=LanePool(), clock=MonotonicClock())
+    told: list[str] = []
+    inside, gate, over = threading.Event(), threading.Event(), threading.Event()
+
+    def first_done(done: object) -> None:
+        told.append("first")
+        inside.set()
+        gate.wait(HANG_S)
+
+    def announced() -> None:
+        told.append("|")
+        if "second" in told:
+            over.set()
+
+    scheduler.when_told(announced)
+    scheduler.load(REF, EchoSession(REF))
+    scheduler.start()
+    try:
+        scheduler.submit(REF, echo_call("first", REF), first_done)
+        assert inside.wait(HANG_S)
+        scheduler.submit(REF, echo_call("second", REF), lambda done: told.append("second"))
+        assert scheduler.cancel("second")
+        gate.set()
+        assert over.wait(HANG_S)
+    finally:
+        scheduler.close()
+    assert told == ["first", "|", "second", "|"]
