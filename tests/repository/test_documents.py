@@ -124,6 +124,20 @@ def is_in_code(name: str) -> bool:
     return True
 
 
+def test_every_extension_point_has_a_contract_and_a_suite_and_every_suite_is_one(root: Path) -> None:
+    """docs/reference/extending.md; X-67..X-72."""
+    text = (root / "docs" / "reference" / "extending.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`([\w.]+)`", line)[:2] for line in text.splitlines() if line.startswith("| a")]
+    assert len(rows) >= 10
+    assert [row for row in rows if not (is_in_code(row[0]) and is_in_code(f"testing.{row[1]}"))] == []
+    shipped = {
+        f"{path.stem}.{name}"
+        for path in (layers.SOURCE / "testing").glob("*.py")
+        for name in re.findall(r"^class (\w+Conformance)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert shipped == {suite for _, suite in rows}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(layers.ROOT)))
 def test_every_diagram_has_a_text_alternative(page: Path) -> None:
     """X-25: an image has a description, a diagram block is followed or preceded by its meaning in words."""

@@ -244,6 +244,26 @@ def test_the_python_of_the_tutorial_runs_and_its_mistake_is_a_validation_error(t
     assert "input" in result.stdout.splitlines()[-1]
 
 
+def test_the_engine_of_the_guide_runs_and_explains_itself(tutorial_folder: Path) -> None:
+    """docs/how-to/embed-engine.md: library use, with a decision log (L4-02, L4-17)."""
+    page = HOW_TO / "embed-engine.md"
+    (block,) = blocks(page, "python")
+    result = run(["-c", block], tutorial_folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "3 mlp@1 (1, 10)"
+    for line in plumb_lines(page):
+        result = plumb(line, tutorial_folder)
+        assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
+
+
+def test_the_policy_of_the_guide_passes_the_shipped_suite(tmp_path: Path) -> None:
+    """docs/how-to/scheduling-policy.md (L4-05, X-70)."""
+    guide = "\n".join(blocks(HOW_TO / "scheduling-policy.md", "python"))
+    suite = "suite = TestCheapestFirst()\n[getattr(suite, n)() for n in dir(suite) if n.startswith('test_')]"
+    result = run(["-c", f"{guide}\n{suite}\n"], tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_command_line_of_every_page_is_understood() -> None:
     """A guide that nobody runs as a whole still shows commands and options that exist (L4-56)."""
     wrong, seen = [], 0
