@@ -164,7 +164,7 @@ def chromium(folder: Path) -> Iterator[Callable[[], Page]]:
             socket.close()
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(2)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
