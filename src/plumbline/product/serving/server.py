@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
 
@@ -77,6 +78,8 @@ async def _tell_drain(runtime: Runtime, stop: asyncio.Event) -> None:
 async def _load_models(runtime: Runtime, on_ready: Callable[[Runtime], None]) -> None:
     await runtime.directory.start(runtime.options.models)
     await runtime.tasks.start()
+    gc.collect()
+    gc.freeze()  # what is here by now stays: no collection looks at it while requests wait
     runtime.health.started()
     on_ready(runtime)
 

@@ -235,6 +235,8 @@ class _Worker:
             try:
                 if isinstance(chore, protocol.Load):
                     metadata = load_warm(self._engine, chore.spec, self._open_session)
+                    gc.collect()
+                    gc.freeze()  # a version stays: no collection looks at it while requests wait
                     self._refs[chore.handle] = chore.spec.ref
                 else:
                     self._engine.unload(self._refs.pop(chore.handle))
@@ -288,6 +290,7 @@ def load_warm(engine: WorkerEngine, spec: VersionSpec, open_session: OpenSession
 
 def give_memory_back() -> None:
     """Collect garbage, and let the C library return free pages to the system where it can."""
+    gc.unfreeze()
     gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
