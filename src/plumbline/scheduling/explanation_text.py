@@ -106,8 +106,8 @@ def _launch_lines(request: str, passage: Passage, start_ns: int) -> Iterator[str
         f"{_ms(chosen['time_ns'], start_ns)} chosen for launch {chosen['launch']} "
         f"on stream {chosen['stream']}{company}, after {chosen['waited_ns'] / 1e6:.3f} ms in the queue"
     )
-    who = "it" if chosen["is_head"] else f"its head {chosen['requests'][0]}"
-    yield f"why first: {who}: {chosen['why_first']}"
+    who = "" if chosen["is_head"] else f"its head {chosen['requests'][0]}: "
+    yield f"why first: {who}{chosen['why_first']}"
     yield f"why now: {_NOW.get(chosen['why_now'], chosen['why_now'])}"
     if chosen["losers_count"]:
         yield f"left behind: {chosen['losers_count']}"
