@@ -21,7 +21,7 @@ from plumbline.execution.segments import SegmentedRun, segment_nodes
 from plumbline.hardware.cpu import CpuDevice
 from plumbline.hardware.host.mappings import map_anonymous
 
-__all__ = ["InputRefused", "Model", "ModelClosed", "OutputRefused", "TensorInfo"]
+__all__ = ["InputRefused", "Model", "ModelClosed", "ModelWithoutContexts", "OutputRefused", "TensorInfo"]
 
 
 TRACED_CALLS_PER_STEP = 16
@@ -61,6 +61,17 @@ class ModelClosed(ExecutionError):
     code = "execution.model_closed"
     owner = "engine"
     template = "model {model!r} is closed"
+
+    model: str
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelWithoutContexts(ExecutionError):
+    """`run` was asked of a model that was opened for callers with contexts of their own."""
+
+    code = "execution.model_without_contexts"
+    owner = "engine"
+    template = "model {model!r} was opened with contexts=0: take one with `context()`, or open it with some"
 
     model: str
 
@@ -109,6 +120,7 @@ class Model:
         self._lock = threading.Lock()
         self._opened: list[ExecutionContext] = []
         self._closed = False
+        self._lends = contexts > 0
         self._free: queue.LifoQueue[ExecutionContext] = queue.LifoQueue()
         for _ in range(contexts):
             self._free.put(self.context())
@@ -167,6 +179,7 @@ class Model:
         Raises:
             InputRefused: naming the input and what is wrong with it.
             OutputRefused: an array in `out` does not fit.
+            ModelWithoutContexts: the model was opened without any.
         """
         arrays = self._checked(inputs)
         symbols = self._symbols_of(arrays)
@@ -269,6 +282,8 @@ class Model:
     @contextmanager
     def _borrowed(self) -> Any:
         self._verify_open()
+        if not self._lends:
+            raise ModelWithoutContexts(model=self.name)
         context = self._free.get()
         try:
             yield context

@@ -252,7 +252,7 @@ class Scheduler:
         verify_request_id(call.id)
         if call.wanted:
             version.decoder.verify_wanted(call.wanted)
-        admitted = version.stages[0].session.admit(call.inputs, call.parameters, call.tenant)
+        admitted = version.session.admit(call.inputs, call.parameters, call.tenant)
         now_ns = self._clock.now_ns()
         _verify_in_time(call, now_ns)
         execution = execution_request(call, version, admitted, now_ns)

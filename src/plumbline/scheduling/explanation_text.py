@@ -27,7 +27,8 @@ _REASONS = {
 
 def explanation_lines(explanation: Explanation) -> list[str]:
     """What people read."""
-    lines = [f"request {explanation.request}, policy {explanation.policy or 'none'}"]
+    policy = f", policy {explanation.policy}" if explanation.policy else ""
+    lines = [f"request {explanation.request}{policy}"]
     for route in explanation.routes:
         rejected = "; ".join(f"{name}: {why}" for name, why in route["rejected"])
         lines.append(

@@ -196,3 +196,15 @@ def test_the_example_fills_the_bounds_and_runs(network, model):
     (outputs,) = session.open_instance().run([admitted], lambda segment: True)
     assert all(np.isfinite(array).all() for array in outputs.values())
     session.close()
+
+
+def test_a_model_without_contexts_refuses_to_run_instead_of_waiting_for_one() -> None:
+    """X-30: nobody would ever give one back."""
+    import plumbline
+    from plumbline.engine.model import ModelWithoutContexts
+    from plumbline.product.demo_models.networks import ECHO_WIDTH, write_echo
+
+    with plumbline.load(write_echo()) as model:
+        bare = type(model)(model.manifest, model._weights, model._library, model._device, contexts=0)
+        with bare, pytest.raises(ModelWithoutContexts):
+            bare.run({"x": np.zeros((1, ECHO_WIDTH), np.float32)})

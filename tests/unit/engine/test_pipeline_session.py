@@ -163,6 +163,15 @@ def test_inputs_of_a_pipeline_are_checked(ref):
         session.admit({"text": np.array([b"a"], object), "numbers": np.ones(1)}, {}, "local")
 
 
+def test_a_wrong_input_of_a_pipeline_is_refused_at_submission(engine, ref):
+    """X-27: by name, not as a fault of its first stage."""
+    scheduler = engine()
+    scheduler.load(ref, text_pipeline(ref))
+    call = InferenceCall(id=RequestId("wrong"), model="pipeline", inputs={"txt": np.array([b"a"], object)})
+    with pytest.raises(InputRefused, match="txt"):
+        scheduler.submit(ref, call, lambda completion: None)
+
+
 @pytest.mark.parametrize(
     ("stages", "reason"),
     [
