@@ -204,7 +204,7 @@ def test_a_model_without_contexts_refuses_to_run_instead_of_waiting_for_one() ->
     from plumbline.engine.model import ModelWithoutContexts
     from plumbline.product.demo_models.networks import ECHO_WIDTH, write_echo
 
-    with plumbline.load(write_echo()) as model:
+    with plumbline.load(write_echo(), symbols={"rows": 2}) as model:
         bare = type(model)(model.manifest, model._weights, model._library, model._device, contexts=0)
         with bare, pytest.raises(ModelWithoutContexts):
             bare.run({"x": np.zeros((1, ECHO_WIDTH), np.float32)})
