@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbline.contracts.clock import Clock, MonotonicClock
+from plumbline.errors import ResourceError
 from plumbline.product.capabilities import offered_operators
 from plumbline.product.serving.observing import Observation, open_observation
 from plumbline.product.serving.options import ServeOptions
@@ -45,6 +46,18 @@ from plumbline.serving.workers.pool import ProcessPool
 from plumbline.telemetry.decision_log import DecisionLog
 
 __all__ = ["Runtime", "open_runtime"]
+
+
+@dataclass(eq=False, kw_only=True)
+class StateFolderRefused(ResourceError):
+    """The private folder of the server cannot be written."""
+
+    code = "resource.state_folder"
+    owner = "product"
+    template = "the state folder cannot be written: {reason}; choose one with --state"
+
+    reason: str
+
 
 _KEPT_LOGS = 5
 _FOR_WARM_UP = 1
@@ -209,5 +222,8 @@ def _is_running(run: Path) -> bool:
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateFolderRefused(reason=error.strerror or type(error).__name__) from error
     return folder

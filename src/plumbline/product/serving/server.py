@@ -31,7 +31,8 @@ async def run_server(
     """Serve until SIGTERM, SIGINT or `stop`.
 
     Models of the start are loaded while the doors are open; readiness is false until each passed a real
-    inference. One that cannot be loaded keeps the gateway not ready, with the reason.
+    inference. One that cannot be loaded keeps the gateway not ready, with the reason; a name that is not in
+    the repository, or a repository that cannot be read, ends the server.
 
     Args:
         options: of the operator.
@@ -41,14 +42,23 @@ async def run_server(
 
     Returns:
         Requests that did not finish within the drain time.
+
+    Raises:
+        PlumblineError: a part cannot be had, or what to load at the start cannot be found out.
     """
     async with open_runtime(options) as runtime:
         loading: list[asyncio.Task[None]] = []
         stop = asyncio.Event() if stop is None else stop
 
+        def ended(start: asyncio.Task[None]) -> None:
+            if not start.cancelled() and start.exception() is not None:
+                stop.set()
+
         def opened(listening: Listening) -> None:
             on_listening(listening, runtime)
-            loading.append(asyncio.create_task(_load_models(runtime, on_ready), name="models of the start"))
+            start = asyncio.create_task(_load_models(runtime, on_ready), name="models of the start")
+            start.add_done_callback(ended)
+            loading.append(start)
             loading.append(asyncio.create_task(_tell_drain(runtime, stop), name="drain told"))
 
         try:
@@ -63,11 +73,19 @@ async def run_server(
                 on_listening=opened,
             )
             runtime.observation.log.happened("server.drained", "", None, {"unfinished": unfinished})
+            _verify_started(loading)
             return unfinished
         finally:
             for task in loading:
                 task.cancel()
             await asyncio.gather(*loading, return_exceptions=True)
+
+
+def _verify_started(loading: list[asyncio.Task[None]]) -> None:
+    """Raises what ended the start, if anything did."""
+    for task in loading:
+        if task.done() and not task.cancelled():
+            task.result()
 
 
 async def _tell_drain(runtime: Runtime, stop: asyncio.Event) -> None:
