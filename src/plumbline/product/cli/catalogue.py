@@ -67,6 +67,8 @@ COMMANDS: tuple[CommandEntry, ...] = (
     _entry("run", "run a model on given or generated input"),
     _entry("bench", "measure against peers, interleaved in one process"),
     _entry("bench serve", "measure our server against others, one at a time"),
+    _entry("bench soak", "serve under load for long; pass when memory and handles stay flat"),
+    _entry("bench mixed", "three models with deadlines on one stream; policies compared"),
     _entry("calibrate", "measure cost bounds under load, so that deadlines can be promised"),
     _entry("serve", "serve a model repository over REST, gRPC, tasks and WebSocket"),
     _entry("trace", "run once with trace points, written as JSON lines"),
