@@ -16,17 +16,36 @@ from plumbline.serving.open_inference.infer_request import InferRequest
 from plumbline.serving.open_inference.refusals import OutputNotJson
 from plumbline.serving.ports import ModelDirectory
 
-__all__ = ["encode_infer_response", "output_datatype", "raw_bytes"]
+__all__ = [
+    "MAX_JSON_VALUES",
+    "PART_VALUES",
+    "encode_infer_response",
+    "is_large",
+    "output_datatype",
+    "raw_bytes",
+]
 
 _OCTETS = b"application/octet-stream"
 _encode = msgspec.json.Encoder().encode
+
+
+PART_VALUES = 1 << 16
+"""Values written as JSON in one go. An answer with more belongs on a thread; there each part takes some
+milliseconds, between which the event loop goes on."""
+MAX_JSON_VALUES = 1 << 24
+"""Values of one output that are written as JSON; more travel as binary data only."""
+
+
+def is_large(result: InferenceResult) -> bool:
+    """Whether writing the answer would hold up an event loop."""
+    return sum(array.size for array in result.outputs.values()) > PART_VALUES
 
 
 def encode_infer_response(request: InferRequest, result: InferenceResult, models: ModelDirectory) -> Answer:
     """The answer.
 
     Raises:
-        OutputNotJson: an output asked for as JSON holds NaN, infinity, or bytes that are not text.
+        OutputNotJson: an output asked for as JSON holds NaN, infinity, bytes that are not text, or too much.
         ExtensionRefused: classification of an output that is not numeric.
     """
     outputs: list[dict[str, Any]] = []
@@ -82,15 +101,27 @@ def raw_bytes(array: np.ndarray) -> bytes:
     return pack_byte_strings(array) if array.dtype == object else array.tobytes()
 
 
-def _plain_values(name: str, datatype: str, array: np.ndarray) -> list[Any]:
-    if datatype == "BYTES":
-        try:
-            return [value.decode() for value in array.ravel().tolist()]
-        except UnicodeDecodeError:
-            raise OutputNotJson(output=name, reason="holds bytes that are not UTF-8") from None
+def _plain_values(name: str, datatype: str, array: np.ndarray) -> list[Any] | msgspec.Raw:
+    """The values in row-major order: as a list, or written already where there are many."""
     if datatype == "BF16":
         raise OutputNotJson(output=name, reason="is BF16, which travels as binary data only")
+    if array.size > MAX_JSON_VALUES:
+        raise OutputNotJson(output=name, reason=f"has {array.size} values, at most {MAX_JSON_VALUES} as JSON")
     if datatype in FLOATS and not np.isfinite(array).all():
         raise OutputNotJson(output=name, reason="holds values that are not finite")
-    values: list[Any] = array.ravel().tolist()
-    return values
+    flat = array.ravel()
+    if flat.size <= PART_VALUES:
+        return _listed(name, datatype, flat)
+    starts = range(0, flat.size, PART_VALUES)
+    parts = (_encode(_listed(name, datatype, flat[start : start + PART_VALUES]))[1:-1] for start in starts)
+    return msgspec.Raw(b"[" + b",".join(parts) + b"]")
+
+
+def _listed(name: str, datatype: str, flat: np.ndarray) -> list[Any]:
+    values: list[Any] = flat.tolist()
+    if datatype != "BYTES":
+        return values
+    try:
+        return [value.decode() for value in values]
+    except UnicodeDecodeError:
+        raise OutputNotJson(output=name, reason="holds bytes that are not UTF-8") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from plumbline.serving.open_inference.documents import (
 )
 from plumbline.serving.open_inference.exchange import Answer, Asked
 from plumbline.serving.open_inference.infer_request import decode_infer_request
-from plumbline.serving.open_inference.infer_response import encode_infer_response
+from plumbline.serving.open_inference.infer_response import encode_infer_response, is_large
 from plumbline.serving.open_inference.limits import TensorLimits
 from plumbline.serving.open_inference.readiness import ModelNotReady, ServerNotReady
 from plumbline.serving.open_inference.refusals import (
@@ -101,6 +102,8 @@ class OpenInference:
         result = await self._inference.infer(request.call)
         if self._trace.is_on:
             self._trace.record(request.call, result)
+        if is_large(result):
+            return await asyncio.to_thread(encode_infer_response, request, result, self._models)
         return encode_infer_response(request, result, self._models)
 
     async def _infer(self, asked: Asked, values: Values) -> Answer:

@@ -22,6 +22,8 @@ from plumbline.serving.gateway.limits import GatewayLimits
 from plumbline.serving.gateway.parts import GatewayOptions
 from plumbline.serving.gateway.problems import without_paths
 from plumbline.serving.gateway.refusals import OriginListRefused
+from plumbline.serving.open_inference import infer_response
+from plumbline.serving.open_inference.infer_response import PART_VALUES
 from plumbline.serving.open_inference.refusals import ExtensionRefused
 from plumbline.serving.open_inference.trace_settings import TraceSettings
 from plumbline.testing.gateways import (
@@ -385,6 +387,24 @@ def test_a_form_of_another_origin_and_a_form_for_the_native_api_are_refused():
     foreign = [FORM, ("origin", "null")]
     assert ask(door(), "POST", INFER, headers=foreign, body=BODY).status == 403
     verify_problem(ask(door(native=native), "POST", "/api/v1/tasks", headers=[FORM], body=b"{}"), 415)
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1, PART_VALUES + 7])
+def test_a_large_answer_as_json_is_written_in_parts_with_the_same_values(beyond):
+    """33 million values took the event loop 9 s, and every other request with it."""
+    values = [float(n % 251) for n in range(PART_VALUES + beyond)]
+    tensor = {"name": "FP32", "shape": [len(values)], "datatype": "FP32", "data": values}
+    told = ask(door(), "POST", INFER, body=json.dumps({"inputs": [tensor]}).encode())
+    assert told.status == 200
+    assert json.loads(told.body)["outputs"][0]["data"] == values
+
+
+def test_an_answer_too_large_for_json_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(infer_response, "MAX_JSON_VALUES", 3)
+    tensor = {"name": "FP32", "shape": [4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    told = ask(door(), "POST", INFER, body=json.dumps({"inputs": [tensor]}).encode())
+    verify_problem(told, 406, "output_not_json")
+    assert "has 4 values, at most 3 as JSON" in json.loads(told.body)["detail"]
 
 
 def test_a_large_answer_is_compressed_only_for_who_asks_for_that():
