@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from plumbline.errors import ExecutionError
 from plumbline.product.bench.serving.targets import Question
 
-__all__ = ["LoadFigures", "LoadGeneratorMissing", "quantile", "run_paced", "run_wrk"]
+__all__ = [
+    "LoadFigures",
+    "LoadGeneratorMissing",
+    "exchange",
+    "quantile",
+    "request_bytes",
+    "run_paced",
+    "run_wrk",
+]
 
 _SCRIPT = """
 wrk.method = "POST"
@@ -100,6 +108,34 @@ def run_paced(port: int, question: Question, rate: float, connections: int, seco
         client.close()
 
 
+def request_bytes(port: int, question: Question) -> bytes:
+    """A request as it travels, on a connection that is kept."""
+    head = (
+        f"POST {question.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(question.body)}\r\n\r\n"
+    )
+    return head.encode() + question.body
+
+
+def exchange(connection: socket.socket, request: bytes) -> bool:
+    """Send a request and read its whole answer; whether it was 200.
+
+    Raises:
+        LoadGeneratorMissing: the connection was closed.
+    """
+    connection.sendall(request)
+    buffer = bytearray()
+    while True:
+        data = connection.recv(65536)
+        if not data:
+            raise LoadGeneratorMissing(reason="the server closed a connection")
+        buffer += data
+        head_end = buffer.find(b"\r\n\r\n")
+        head = bytes(buffer[: max(head_end, 0)]).lower()
+        if head_end >= 0 and _is_whole(head, buffer, head_end + 4):
+            return head.startswith(b"http/1.1 200")
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """Nearest rank of ordered values; 0 of none."""
     return values[min(int(len(values) * share), len(values) - 1)] if values else 0.0
@@ -109,11 +145,7 @@ class _PacedClient:
     """One thread, a few keep-alive connections. Answers state their length or come in chunks."""
 
     def __init__(self, port: int, question: Question, connections: int) -> None:
-        head = (
-            f"POST {question.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(question.body)}\r\n\r\n"
-        )
-        self._request = head.encode() + question.body
+        self._request = request_bytes(port, question)
         self._selector = selectors.DefaultSelector()
         self._free: list[socket.socket] = []
         self._due: dict[socket.socket, float] = {}

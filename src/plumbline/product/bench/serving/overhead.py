@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
-from plumbline.product.bench.serving.load import quantile
+from plumbline.product.bench.serving.load import exchange, quantile, request_bytes
 from plumbline.product.bench.serving.processes import ServerProcess, free_port
 from plumbline.product.bench.serving.setting import Setting, open_encoder
 from plumbline.product.bench.serving.targets import TEXT, ask, our_targets
@@ -42,14 +43,15 @@ def measure_overhead(setting: Setting, work: Path, requests: int) -> dict[str, A
     try:
         server.wait_until(flaw, 90.0)
         with open_encoder(setting.encoder) as encoder:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30.0)
+            connection = socket.create_connection(("127.0.0.1", port), timeout=30.0)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            request = request_bytes(port, question)
             served, direct = [], []
             for _ in range(requests + _WARM_UP):
                 began = time.perf_counter()
                 encoder.encode([TEXT])
                 middle = time.perf_counter()
-                connection.request("POST", question.path, question.body, {"Content-Type": "application/json"})
-                connection.getresponse().read()
+                exchange(connection, request)
                 served.append(time.perf_counter() - middle)
                 direct.append(middle - began)
             connection.close()
