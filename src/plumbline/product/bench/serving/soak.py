@@ -142,7 +142,8 @@ def read_sample(pid: int, at_s: float, root: int) -> Sample | None:
     shared_bytes = _kib(facts, "RssShmem")
     return Sample(
         at_s=round(at_s, 1), process="gateway" if pid == root else f"worker {pid}",
-        rss_bytes=_kib(facts, "VmRSS") - shared_bytes, handles=handles, threads=int(facts["Threads"]), shared_bytes=shared_bytes,
+        rss_bytes=_kib(facts, "VmRSS") - shared_bytes, handles=handles,
+        threads=int(facts["Threads"]), shared_bytes=shared_bytes,
     )  # fmt: skip
 
 
