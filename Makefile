@@ -74,7 +74,7 @@ lock: $(VENV)/.lock ## Resolve requirements/*.in again into requirements/*.txt; 
 	bash scripts/lock.sh "$(CURDIR)/$(BIN)/uv" $(ARGS)
 
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) .venv-clients .venv-stubs build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients .venv-peers .venv-stubs build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src -name '*.egg-info' -type d -prune -exec rm -rf {} +
 
@@ -103,6 +103,16 @@ clients: .venv-clients/.made ## Unmodified clients of the protocol, each in an e
 	done
 	@touch $@
 
+peers: .venv-peers/.made ## Servers that `plumb bench serve` measures against, each in an environment of its own
+
+.venv-peers/.made: $(VENV)/.created requirements/peer-litserve.txt requirements/peer-kserve.txt requirements/peer-ray.txt
+	@for peer in litserve kserve ray; do \
+	  $(PYTHON) -m venv .venv-peers/$$peer && \
+	  .venv-peers/$$peer/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes \
+	    --only-binary :all: -r requirements/peer-$$peer.txt || exit 1; \
+	done
+	@touch $@
+
 $(VENV)/.check: $(VENV)/.run requirements/check.txt
 	$(PIP) -r requirements/check.txt
 	@touch $@
@@ -115,4 +125,4 @@ $(VENV)/.lock: $(VENV)/.created requirements/lock.txt
 	$(PIP) -r requirements/lock.txt
 	@touch $@
 
-.PHONY: help clients stubs run test test-all check format generate bench docs sbom lock clean
+.PHONY: help clients peers stubs run test test-all check format generate bench docs sbom lock clean

@@ -29,3 +29,6 @@ compile torch-oracle.txt torch-oracle.in --constraints test.txt "$@"
 compile stubs.txt stubs.in "$@"
 compile client-tritonclient.txt client-tritonclient.in "$@"
 compile client-kserve.txt client-kserve.in "$@"
+for peer in litserve kserve ray; do
+  compile "peer-$peer.txt" "peer-$peer.in" "$@"
+done

@@ -112,11 +112,11 @@ def _text(document: dict[str, Any]) -> str:
             f"p50 {v['p50_ratio']:.2f} and p99 {v['p99_ratio']:.2f} of the lowest"
         )
     if document["overhead"]:
-        found = document["overhead"]
-        lines.append(
-            f"MiniLM: served p50 {found['served_p50_ms']:.3f} ms, direct {found['direct_p50_ms']:.3f} ms, "
-            f"overhead {found['overhead_p50_ms']:.3f} ms"
-        )
+        for way, found in document["overhead"].items():
+            lines.append(
+                f"MiniLM, {way}: served p50 {found['served_p50_ms']:.3f} ms, direct "
+                f"{found['direct_p50_ms']:.3f} ms, overhead {found['overhead_p50_ms']:.3f} ms"
+            )
     return "\n".join(lines)
 
 
