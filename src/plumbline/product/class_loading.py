@@ -16,6 +16,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from plumbline.engine.sessions.faults import fault_text
 from plumbline.errors import ArtifactError, PlumblineError
 
 __all__ = ["ClassUnloadable", "LoadedClass", "load_class"]
@@ -81,7 +82,7 @@ def load_class(folder: Path, entry: str, *, version: str) -> LoadedClass:
         loaded.forget()
         if isinstance(error, PlumblineError):
             raise
-        reason = f"running the file raised {type(error).__name__}"
+        reason = f"running the file raised {fault_text(error, (folder,))}"
         raise ClassUnloadable(version=version, entry=entry[:120], reason=reason) from error
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):

@@ -176,8 +176,12 @@ def test_python_class_leaves_no_trace_in_search_path_modules_or_folder(make_spec
 @pytest.mark.parametrize(
     ("content", "entry", "reason"),
     [
-        (b"raise RuntimeError('secret')", "model.py:A", "raised RuntimeError"),
-        (b"def broken(:", "model.py:A", "raised SyntaxError"),
+        (
+            b"raise RuntimeError('no words')",
+            "model.py:A",
+            r"raised RuntimeError: no words \(model.py line 1\)",
+        ),
+        (b"def broken(:", "model.py:A", r"raised SyntaxError: .*\(model.py, line 1\)"),
         (b"import sys; sys.exit(3)", "model.py:A", "raised SystemExit"),
         (b"A = 3", "model.py:A", "no class 'A'"),
         (b"class A: pass", "other.py:A", "no file 'other.py'"),
@@ -190,7 +194,7 @@ def test_unusable_class_is_refused_with_the_reason(
     spec = make_spec("bad", VersionKind.PYTHON, entry, {"model.py": content})
     with pytest.raises(ClassUnloadable, match=reason) as caught:
         open_session(spec, allow_code=True)
-    assert "secret" not in str(caught.value)
+    assert str(spec.folder) not in str(caught.value)
     assert not [name for name in sys.modules if name.startswith(PREFIX)]
 
 

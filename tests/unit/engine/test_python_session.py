@@ -183,7 +183,7 @@ def test_a_setup_that_raises_refuses_the_load(engine, ref):
             raise FileNotFoundError("weights")
 
     scheduler = engine()
-    with pytest.raises(ClassFailed, match=r"setup.*FileNotFoundError"):
+    with pytest.raises(ClassFailed, match=r"setup.*FileNotFoundError: weights"):
         scheduler.load(ref, PythonSession(ref, Broken, SETTINGS))
     assert scheduler.status().versions == {}
 

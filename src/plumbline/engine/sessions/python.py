@@ -31,10 +31,14 @@ from plumbline.engine.datatypes import numpy_of
 from plumbline.engine.model import InputRefused
 from plumbline.engine.result import OutputUndecodable
 from plumbline.engine.session import Admitted, Instance
+from plumbline.engine.sessions.faults import fault_text
 from plumbline.errors import ExecutionError, PlumblineError, Recoverability, ValidationError
 from plumbline.scheduling.request import BatchTerms
 
 __all__ = ["ClassFailed", "ClassRefused", "PythonSession", "SetupContext"]
+
+_BEFORE_CLIENTS = frozenset({"__init__", "setup"})
+"""Functions that never see what a client sent."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -52,8 +56,8 @@ class ClassRefused(ValidationError):
 
 @dataclass(eq=False, kw_only=True)
 class ClassFailed(ExecutionError):
-    """`setup`, `run` or `close` of a class raised. The cause is chained; its text is not repeated, it may
-    hold what a client sent.
+    """`setup`, `run` or `close` of a class raised. The cause is chained. Text and line of what `__init__` or
+    `setup` raised are repeated; the text of others is not, it may hold what a client sent.
     """
 
     code = "execution.python_class"
@@ -178,10 +182,12 @@ class PythonSession:
         except BaseException as error:  # the engine: one unit of work fails
             if isinstance(error, PlumblineError) and error.recoverability is not Recoverability.FATAL:
                 raise
+            said = type(error).__name__
+            if function in _BEFORE_CLIENTS:
+                said = fault_text(error, () if self._folder is None else (self._folder,))
             raise ClassFailed(
-                version=str(self._ref), class_name=self._class.__name__, function=function,
-                exception=type(error).__name__,
-            ) from error  # fmt: skip
+                version=str(self._ref), class_name=self._class.__name__, function=function, exception=said
+            ) from error
 
     def _declared(self, attribute: str) -> tuple[TensorSpec, ...]:
         declared = getattr(self._class, attribute, None)

@@ -34,6 +34,7 @@ from plumbline.engine.session import Session
 from plumbline.errors import PlumblineError, Recoverability
 from plumbline.serving.workers import protocol, tensors
 from plumbline.serving.workers.channel import WorkerChannel, die_with_parent, is_orphan
+from plumbline.serving.workers.fault_notes import FaultNotes
 from plumbline.serving.workers.files import receive_file
 from plumbline.serving.workers.region import Field, SharedRegion
 from plumbline.serving.workers.reporting import as_plumbline, report
@@ -122,6 +123,7 @@ class _Worker:
         self._files = socket.socket(fileno=channel.files)
         self._early_files: dict[int, int] = {}
         self._refs: dict[int, VersionRef] = {}
+        self._notes = FaultNotes()
         self._chores: queue.SimpleQueue[protocol.Load | protocol.Unload | None] = queue.SimpleQueue()
         self._context = zmq.Context(io_threads=1)
         self._sender = OutcomeSender(
@@ -218,6 +220,8 @@ class _Worker:
     def _done(self, number: int, completion: InferenceResult | PlumblineError) -> None:
         """On whatever thread completes the call."""
         self._sender.outcome(number, completion)
+        if isinstance(completion, PlumblineError):
+            self._notes.call_failed(completion)
         if isinstance(completion, PlumblineError) and completion.recoverability is Recoverability.FATAL:
             self._end_fatally(completion)
 
@@ -234,15 +238,20 @@ class _Worker:
             metadata = None
             try:
                 if isinstance(chore, protocol.Load):
+                    self._notes.know(chore.spec)
                     metadata = load_warm(self._engine, chore.spec, self._open_session)
                     gc.collect()
                     gc.freeze()  # a version stays: no collection looks at it while requests wait
                     self._refs[chore.handle] = chore.spec.ref
                 else:
-                    self._engine.unload(self._refs.pop(chore.handle))
+                    ref = self._refs.pop(chore.handle)
+                    self._engine.unload(ref)
+                    self._notes.forget(ref)
                     give_memory_back()
             except Exception as error:  # noqa: BLE001 - the worker: one load fails, the worker goes on
                 what = "load" if isinstance(chore, protocol.Load) else "unload"
+                if isinstance(chore, protocol.Load):
+                    self._notes.load_failed(chore.spec, error)
                 failure = as_plumbline(error, what)
                 give_memory_back()
             self._sender.send(
