@@ -185,6 +185,14 @@ class WorkerPool(Protocol):
     def workers(self) -> Sequence[WorkerStatus]:
         """Every place, in order of name."""
 
+    def output(self, worker: str) -> str:
+        """What the process in this place printed last: its own messages, and those of classes that it serves.
+        Bounded; may name paths, so it is an operator's. Empty without a process of its own.
+
+        Raises:
+            PlumblineError: there is no such place (404).
+        """
+
     async def scale(self, count: int) -> None:
         """Bring the number of workers to `count`; those that go are drained."""
 

@@ -179,6 +179,10 @@ class FakePool:
         task = self._tasks.get(request)
         return task is not None and task.cancel()
 
+    def output(self, worker: str) -> str:
+        """It prints nothing."""
+        return ""
+
     def workers(self) -> Sequence[WorkerStatus]:
         """As many as there are, in the states that the test gave them."""
         keys = tuple(str(ref) for ref in self._loaded)

@@ -183,6 +183,12 @@ class FakeWorkers:
         """One, ready."""
         return [WorkerStatus(name="w0", generation=1, pid=7, state=WorkerState.READY, versions=("double@1",))]
 
+    def output(self, worker: str) -> str:
+        """One line. Raises for another name."""
+        if worker != "w0":
+            raise VersionNotThere(name=worker)
+        return "as w0 printed\n"
+
     async def scale(self, count: int) -> None:
         """Stays one."""
 

@@ -442,3 +442,13 @@ class WorkerPoolConformance(ABC):
                 await pool.scale(0)
 
         self.with_pool(work, on_event=lambda kind, subject, **fields: events.append(kind))
+
+    def test_output_is_a_text_and_an_unknown_worker_has_none(self) -> None:
+        """L4-57: what a worker printed can be read while it runs."""
+
+        async def work(pool: WorkerPool) -> None:
+            assert isinstance(pool.output("w0"), str)
+            with pytest.raises(WorkerUnknown):
+                pool.output("w77")
+
+        self.with_pool(work)

@@ -64,6 +64,7 @@ COMMANDS = {
     "GET /api/v1/requests/{request_id}/explain": "explain mine",
     "GET /api/v1/timeline": "timeline --last 5",
     "GET /api/v1/workers": "workers",
+    "GET /api/v1/workers/{name}/output": "workers output w0",
     "POST /api/v1/tasks": "tasks submit echo --input x=@row.json --no-cache",
     "PUT /api/v1/tasks/{task_id}": "tasks submit echo --input x=@row.json --id one --wait",
     "GET /api/v1/tasks": "tasks ls --limit 5",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,28 @@ class Odd:
             sys.exit(3)
         if what == 7:
             return {}
+        if what == 8:
+            raise ValueError("eight is too many")
         return {"y": np.arange(6, dtype=np.float32).reshape(2, 3).T, "z": np.array([b"a"], object)}
 '''
 
+BROKEN = """
+class Broken:
+    def setup(self, context):
+        self.words = open(context.folder / "words.txt").read()
+
+    def run(self, inputs, parameters):
+        return {}
+"""
+
 
 @pytest.fixture(scope="module")
-def odd(start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    models: Path = tmp_path_factory.mktemp("odd")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("odd")
+
+
+@pytest.fixture(scope="module")
+def odd(start_server: Callable[..., Any], models: Path) -> Any:
     place = models / "odd" / "1"
     place.mkdir(parents=True)
     (place / "model.py").write_text(CLASS)
@@ -74,3 +90,39 @@ def test_garbage_of_a_class_fails_its_request_and_keeps_its_worker(odd: Any, wha
     assert problem["code"].split(".")[0] in {"decoding", "execution", "validation"}, problem
     assert ask(odd, 0)[0] == 200
     assert odd.workers()[0]["pid"] == before
+
+
+def printed(server: Any, wanted: str) -> str:
+    """What the worker printed, when `wanted` is there, or after ten seconds."""
+    end = time.monotonic() + 10
+    while True:
+        status, _, document = server.ask("GET", "/api/v1/workers/w0/output")
+        assert status == 200, document
+        if wanted in document["output"] or time.monotonic() > end:
+            return str(document["output"])
+        time.sleep(0.05)
+
+
+def test_why_run_failed_is_in_the_output_of_the_worker_and_not_in_the_answer(odd: Any) -> None:
+    """X-31: the author finds the line; the client does not see the text."""
+    _, problem = ask(odd, 8)
+    assert "eight" not in str(problem)
+    told = printed(odd, "eight is too many")
+    assert "  model.py line 29, in run\nValueError: eight is too many" in told
+
+
+def test_why_setup_failed_is_in_the_refusal_and_in_the_output(odd: Any, models: Path) -> None:
+    """L3-15: nothing of a client is in it, so whoever loads the version is told."""
+    broken = models / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "model.py").write_text(BROKEN)
+    (broken / "version.toml").write_text('entry = "model.py:Broken"\n')
+    status, _, problem = odd.post("/api/v1/models/broken/load", {"version": "1"})
+    assert status in range(400, 600)
+    assert "setup of class 'Broken'" in problem["detail"]
+    assert ".../words.txt' (model.py line 4)" in problem["detail"]
+    assert "  model.py line 4, in setup\nFileNotFoundError" in printed(odd, "in setup")
+
+
+def test_the_output_of_an_unknown_worker_is_refused(odd: Any) -> None:
+    assert odd.ask("GET", "/api/v1/workers/w77/output")[2]["code"] == "validation.workers_unknown"

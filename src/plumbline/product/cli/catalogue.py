@@ -112,6 +112,7 @@ COMMANDS: tuple[CommandEntry, ...] = (
     _asks("devices show", "devices", "show a device of a server with the memory that is free"),
     _asks("devices drain", "devices", "let a device of a server take no new work"),
     _asks("workers", "service", "list the workers of a server with queue, progress and memory"),
+    _asks("workers output", "service", "print what a worker printed last, and why a Python class failed"),
     _asks("keys create", "keys", "create an API key, at a server or in its store"),
     _asks("keys ls", "keys", "list API keys, revoked ones too"),
     _asks("keys revoke", "keys", "revoke an API key"),

@@ -13,7 +13,7 @@ from plumbline.product.cli.server_command import ServerCommand, short
 if TYPE_CHECKING:
     from plumbline.product.client import Client
 
-__all__ = ["HEALTH", "INFO", "METRICS", "OPENAPI", "TIMELINE", "TRACE_SETTING", "WORKERS"]
+__all__ = ["HEALTH", "INFO", "METRICS", "OPENAPI", "OUTPUT", "TIMELINE", "TRACE_SETTING", "WORKERS"]
 
 _NOT_READY = frozenset({503})
 _INFO_PATHS = {"api": "/api/v1/info", "gateway": "/", "protocol": "/v2"}
@@ -97,6 +97,18 @@ def _workers(client: Client, arguments: Namespace) -> Answer:
     return Answer(document=document, text=table(rows, names))
 
 
+def _output_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("worker", metavar="NAME", help="such as w0")
+
+
+def _output(client: Client, arguments: Namespace) -> Answer:
+    from plumbline.product.client.transport import place
+
+    document = client.ask("GET", place("api", "v1", "workers", arguments.worker, "output"))
+    printed = "".join(c for c in document["output"] if c.isprintable() or c in "\n\t").rstrip("\n")
+    return Answer(document=document, text=printed or f"{document['name']} printed nothing")
+
+
 def _timeline_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--last", type=parse_count, default=50, metavar="N", help="launches (default 50)")
 
@@ -154,6 +166,7 @@ HEALTH = ServerCommand(run=_health, arguments=_health_arguments)
 INFO = ServerCommand(run=_info, arguments=_info_arguments)
 OPENAPI = ServerCommand(run=_openapi, arguments=_openapi_arguments)
 METRICS = ServerCommand(run=_metrics)
+OUTPUT = ServerCommand(run=_output, arguments=_output_arguments)
 WORKERS = ServerCommand(run=_workers)
 TIMELINE = ServerCommand(run=_timeline, arguments=_timeline_arguments)
 TRACE_SETTING = ServerCommand(run=_trace_setting, arguments=_trace_arguments)

@@ -193,8 +193,8 @@ class InProcessPool:
         engine = self._running()
         version = self._versions.get(ref)
         self._journal.verify_new(call.id)
-        if worker not in (None, _NAME):
-            raise WorkerUnknown(worker=str(worker)[:40], known=_NAME)
+        if worker is not None:
+            self._verify_name(worker)
         limit = self.options.calls_per_worker
         if len(self._journal) >= limit:
             retry_after_s = self.options.retry_after_s
@@ -242,6 +242,10 @@ class InProcessPool:
         if not len(self._journal):
             self._emptied.set()
 
+    def _verify_name(self, worker: str) -> None:
+        if worker != _NAME:
+            raise WorkerUnknown(worker=worker[:40], known=_NAME)
+
     # -- facts -----------------------------------------------------------------------------------------------
 
     def workers(self) -> Sequence[WorkerStatus]:
@@ -266,6 +270,15 @@ class InProcessPool:
                 budget_bytes=budget_bytes,
             ),
         )
+
+    def output(self, worker: str) -> str:
+        """Empty: what the one worker prints goes where its process prints.
+
+        Raises:
+            WorkerUnknown: another name.
+        """
+        self._verify_name(worker)
+        return ""
 
     async def _watch(self) -> None:
         """A frozen engine turns the state to stalled, until it moves: a thread cannot be killed."""

@@ -112,6 +112,7 @@ def test_each_role_reaches_exactly_its_routes_over_both_protocols() -> None:
             names = {
                 "model": "double", "model_name": "double", "version": "1", "model_version": "1",
                 "request_id": "known", "device_id": "none", "task_id": "none", "key_id": "none",
+                "name": "w0",
             }  # fmt: skip
             assert sum(path.startswith("/v2") for _, path, _ in routes) >= 10
             for role in Role:

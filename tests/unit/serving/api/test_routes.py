@@ -155,6 +155,8 @@ def test_devices_models_workers_info_and_explanations_are_read(serve: Serve) -> 
     async def test(native: Any) -> None:
         get = native.client.get
         devices = (await get("/api/v1/devices")).json()["devices"]
+        assert (await get("/api/v1/workers/w0/output")).json() == {"name": "w0", "output": "as w0 printed\n"}
+        assert (await get("/api/v1/workers/w1/output")).status_code == 404
         assert devices[0]["memory"] == {"total_bytes": 1 << 30, "available_bytes": 1 << 29}
         assert (await get("/api/v1/devices/cpu")).json() == devices[0]
         drained = await native.client.post("/api/v1/devices/cpu/drain")
@@ -220,7 +222,8 @@ def test_each_role_reaches_the_routes_of_its_permissions_and_no_other(serve: Ser
             )
             for method, path, permission in route_permissions(native.application):
                 place = path.replace("{model}", "double").replace("{version}", "1").format(
-                    request_id="known", device_id="none", task_id="none", key_id="none"
+                    request_id="known", device_id="none", task_id="none", key_id="none",
+                    name="w0",
                 )  # fmt: skip
                 answer = await native.client.request(
                     method,

@@ -8,15 +8,23 @@ from fastapi import APIRouter, Path, Query, Request
 
 from plumbline.contracts.clock import rfc3339
 from plumbline.contracts.requests import RequestId
-from plumbline.serving.api.caller import Parts, Reader
+from plumbline.serving.api.caller import ModelOperator, Parts, Reader
 from plumbline.serving.api.problems import errors
-from plumbline.serving.api.schemas.resources import Document, Info, Timeline, WorkerDocument, WorkerList
+from plumbline.serving.api.schemas.resources import (
+    Document,
+    Info,
+    Timeline,
+    WorkerDocument,
+    WorkerList,
+    WorkerOutput,
+)
 from plumbline.serving.identity.roles import ROLE_PERMISSIONS
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["service"])
 
+_WorkerName = Annotated[str, Path(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 _RequestId = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[\x20-\x2e\x30-\x7e]+$")]
 
 
@@ -76,3 +84,9 @@ async def list_workers(parts: Parts, caller: Reader) -> WorkerList:
             for w in parts.workers.workers()
         ]
     )
+
+
+@router.get("/workers/{name}/output", responses=errors(404), summary="What a worker printed last")
+async def read_worker_output(name: _WorkerName, parts: Parts, caller: ModelOperator) -> WorkerOutput:
+    """Its last lines, among them why a Python class failed. For operators: classes print what they like."""
+    return WorkerOutput(name=name, output=parts.workers.output(name))

@@ -30,6 +30,7 @@ __all__ = [
     "VersionDocument",
     "WorkerDocument",
     "WorkerList",
+    "WorkerOutput",
 ]
 
 _Version = Annotated[str, Field(min_length=1, max_length=64)]
@@ -173,6 +174,13 @@ class WorkerList(Answer):
     """Every worker."""
 
     workers: list[WorkerDocument]
+
+
+class WorkerOutput(Answer):
+    """What a worker printed last."""
+
+    name: str
+    output: str
 
 
 class Timeline(Answer):
