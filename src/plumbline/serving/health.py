@@ -20,10 +20,17 @@ class EngineHealth:
     Args:
         pool: whose workers must make progress.
         unready: versions that are wanted and do not serve.
+        checks: what else inference needs, by name; each gives the reason why it does not work, or an empty
+            text. Called on each question, on the event loop.
     """
 
-    def __init__(self, pool: WorkerPool, unready: Callable[[], Sequence[VersionStatus]]) -> None:
-        self._pool, self._unready = pool, unready
+    def __init__(
+        self,
+        pool: WorkerPool,
+        unready: Callable[[], Sequence[VersionStatus]],
+        checks: Mapping[str, Callable[[], str]] | None = None,
+    ) -> None:
+        self._pool, self._unready, self._checks = pool, unready, dict(checks or {})
         self._started = False
 
     def started(self) -> None:
@@ -47,6 +54,8 @@ class EngineHealth:
         if not self._started:
             reasons.append("the models of the start are being loaded")
         reasons += [f"{status.ref} is {status.state}: {status.reason}" for status in self._unready()]
+        found = ((name, check()) for name, check in self._checks.items())
+        reasons += [f"{name}: {reason}" for name, reason in found if reason]
         return not reasons, {
             "reasons": reasons,
             "workers": {worker.name: worker.state.value for worker in workers},

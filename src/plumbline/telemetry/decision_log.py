@@ -8,6 +8,7 @@ layout is in `decision_log_files`, the reader in `decision_log_reader`.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import mmap
@@ -42,6 +43,7 @@ DEFAULT_SEGMENT_BYTES = 1 << 20
 DEFAULT_KEEP_SEGMENTS = 64
 _OVERHEAD = SIZE_WORDS.size + DIGEST_BYTES
 _ALL_BITS = 0xFFFFFFFF
+_RETRY_NS = 1_000_000_000
 
 
 @dataclass(eq=False, kw_only=True)
@@ -112,6 +114,8 @@ class DecisionLog:
         self._next_segment = 0
         self._digest = START_DIGEST
         self._fresh = True
+        self._failure = ""
+        self._retry_at_ns = 0
         self._lock = self._open_lock()
         try:
             self._recover()
@@ -123,6 +127,17 @@ class DecisionLog:
     def digest(self) -> bytes:
         """Digest of the last record."""
         return self._digest
+
+    def trouble(self) -> str:
+        """Why records cannot be written at present, or an empty text.
+
+        After a failure this tries a new segment, at most once a second: the log recovers when there is room
+        again, also where nobody dares to append as long as there is trouble.
+        """
+        if self._failure and self._clock.now_ns() >= self._retry_at_ns:
+            with contextlib.suppress(DecisionLogFailed):
+                self.rotate()
+        return self._failure
 
     def begin_segments_with(self, snapshot: Callable[[], bytes]) -> None:
         """Each segment from now on begins with the record body that `snapshot` gives.
@@ -180,6 +195,7 @@ class DecisionLog:
         self._digest = digest
         self.records += count
         self._fresh = False
+        self._failure = ""
         self._next_segment = number + 1
         for old, path in segment_files(self._folder, self.name):
             if old <= number - self._keep:
@@ -245,6 +261,7 @@ class DecisionLog:
         if old is not None:
             old.close()
         self._map, self._size = target, size
+        self._failure = ""
         return target
 
     def _close_segment(self) -> None:
@@ -279,7 +296,9 @@ class DecisionLog:
             self._next_segment = number + 1
 
     def _failed(self, error: OSError) -> DecisionLogFailed:
-        return DecisionLogFailed(name=self.name, reason=error.strerror or "the file system refused")
+        self._failure = error.strerror or "the file system refused"
+        self._retry_at_ns = self._clock.now_ns() + _RETRY_NS
+        return DecisionLogFailed(name=self.name, reason=self._failure)
 
 
 def _reserve(file: int, offset: int, size: int) -> None:

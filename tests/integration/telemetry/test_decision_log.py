@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from plumbline.contracts.clock import FakeClock
 from plumbline.contracts.records import (
     START_DIGEST,
     LaunchStart,
@@ -308,4 +309,34 @@ def test_a_segment_that_cannot_be_made_leaves_the_present_one_in_use(
     log.append(body(2))
     assert launches(tmp_path) == [0, 1, 2]
     assert len(segment_files(tmp_path, "w")) == 2
+    log.close()
+
+
+def test_a_log_that_found_the_disk_full_says_so_and_recovers_without_another_append(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who refuses work as long as there is trouble appends nothing: asking must be enough (L4-17, L4-31)."""
+    clock = FakeClock()
+    log = DecisionLog(tmp_path, "w", segment_bytes=4096, clock=clock)
+    log.append(body(0))
+    assert log.trouble() == ""
+    tries: list[object] = []
+
+    def full(*asked: object) -> None:
+        tries.append(asked)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(DecisionLogFailed, match="No space left"):
+            log.rotate()
+        assert [log.trouble() for _ in range(3)] == ["No space left on device"] * 3
+        assert len(tries) == 1, "tried again within a second"
+        clock.advance(1_000_000_000)
+        assert log.trouble() == "No space left on device"
+        assert len(tries) == 2
+    clock.advance(1_000_000_000)
+    assert log.trouble() == ""
+    log.append(body(1))
+    assert launches(tmp_path) == [0, 1]
     log.close()

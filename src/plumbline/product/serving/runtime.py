@@ -147,7 +147,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
             options=options, clock=clock, events=events, pool=pool, directory=directory,
             inference=inference, tasks=tasks, devices=devices,
             decisions=LoggedDecisions(folder / "logs"),
-            health=EngineHealth(pool, directory.unready),
+            health=EngineHealth(pool, directory.unready, {"the decision log of routes": routes.trouble}),
             keys=KeyRing(key_store, clock, authenticator.forget if authenticator else lambda: None),
             authenticator=authenticator, logs=folder / "logs", observation=observation,
         )  # fmt: skip
