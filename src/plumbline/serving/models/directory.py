@@ -258,7 +258,8 @@ class Directory:
         if state is VersionState.RETIRED:
             return VersionRetired(model=ref.model, version=ref.version)
         reason = f": {shown.life.reason}" if shown.life.reason else ""
-        return VersionNotReady(model=ref.model, version=ref.version, state=state.value, reason=reason)
+        said = "not loaded" if state is VersionState.FOUND else state.value
+        return VersionNotReady(model=ref.model, version=ref.version, state=said, reason=reason)
 
     def refusal_of(self, model: ServedModel, decision: RouteDecision, asked: str | None) -> PlumblineError:
         """Why a decision chose nobody."""

@@ -230,6 +230,8 @@ def test_unknown_not_ready_loading_and_retired_are_told_apart(bench: Any) -> Non
                 with pytest.raises(error) as refused:
                     await ask
                 assert refused.value.http_status == status
+                if error is VersionNotReady:
+                    assert refused.value.message in ("m@1 is not loaded", "m@2 is not loaded")
         bench.pool.load_gate = asyncio.Event()
         load = asyncio.create_task(bench.directory.load("m", "1"))
         while bench.state("m", "1") is not VersionState.LOADING:
