@@ -92,20 +92,26 @@ class WorkerProcess:
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self.pid = 0
         self._handle: int | None = None
+        self._is_doomed = False
         self._handle_lock = threading.Lock()
         self._thread = threading.Thread(target=self._start_and_wait, name=label, daemon=True)
         self._thread.start()
 
     def kill(self) -> None:
-        """End it at once; it cannot refuse, also while it is stopped. Idempotent."""
+        """End it at once, or as soon as it runs; it cannot refuse, also while it is stopped. Idempotent."""
         with self._handle_lock:
-            if self._handle is None or self.exited.done():
-                return
-            with contextlib.suppress(ProcessLookupError):
-                if sys.platform == "linux":
-                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-                else:
-                    os.kill(self.pid, signal.SIGKILL)
+            self._is_doomed = True
+            self._kill_started()
+
+    def _kill_started(self) -> None:
+        """With the lock held."""
+        if self._handle is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if sys.platform == "linux":
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            else:
+                os.kill(self._handle, signal.SIGKILL)
 
     def _start_and_wait(self) -> None:
         try:
@@ -123,6 +129,8 @@ class WorkerProcess:
             return
         with self._handle_lock:
             self._handle = os.pidfd_open(process.pid) if sys.platform == "linux" else process.pid
+            if self._is_doomed:
+                self._kill_started()
         self.pid = process.pid
         self._tell(self.started.set_result, process.pid)
         code = process.wait()

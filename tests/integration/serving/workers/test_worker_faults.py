@@ -25,6 +25,7 @@ from plumbline.serving.workers.failures import (
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.pool import ProcessPool
 from plumbline.serving.workers.process import FATAL_EXIT_CODE
+from plumbline.serving.workers.spawning import OutputTail, WorkerProcess
 from plumbline.testing.worker_pools import ECHO, call, in_time, spec, values
 from plumbline.testing.worker_sessions import FatalOnPurpose
 
@@ -319,3 +320,17 @@ def test_outcomes_after_a_stop_without_drain_are_typed_and_workers_are_gone() ->
                 os.kill(pid, 0)
 
     in_time(run())
+
+
+def test_a_process_that_is_ended_before_it_runs_ends() -> None:
+    """The end of a pool meets a worker that is just being started: nobody may wait for it for ever."""
+
+    async def scenario() -> int:
+        output = OutputTail(1024, None)
+        process = WorkerProcess([sys.executable, "-c", "import time; time.sleep(60)"], (), output, "early")
+        process.kill()
+        code = await asyncio.wait_for(process.exited, 20)
+        output.close()
+        return code
+
+    assert asyncio.run(scenario()) == -signal.SIGKILL
