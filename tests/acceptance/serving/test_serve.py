@@ -143,3 +143,11 @@ def test_a_task_given_before_a_restart_is_readable_after_it(start_server: Any, t
     status, _, again = second.get("/api/v1/tasks/before-restart")
     assert status == 200
     assert again["result"] == task["result"]
+
+
+def test_the_size_of_a_body_is_the_operators_choice(start_server: Any) -> None:
+    """X-56."""
+    server = start_server("--load", "echo", "--max-body", "2000")
+    server.wait_ready()
+    assert server.echo(1.0)[0] == 200
+    assert server.echo(*([1.23456789] * 300))[0] == 413

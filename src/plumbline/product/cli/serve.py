@@ -44,6 +44,7 @@ def configure(parser: ArgumentParser) -> None:
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="for browsers")
     add("--allow-host", action="append", default=[], metavar="HOST", help="name behind a proxy")
     add("--server", choices=("granian", "uvicorn"), default="granian", help="HTTP server")
+    add("--max-body", type=int, default=64 << 20, metavar="BYTES", help="of one request (default: 64 MiB)")
     add("--drain-timeout", type=float, default=30.0, metavar="S", help="for requests in flight")
     add("--otlp", metavar="URL", help="send OpenTelemetry spans there, over HTTP")
     add("--trace", action="store_true", help="write trace points of the engines as JSON lines")
@@ -129,6 +130,7 @@ def serve_options(arguments: Namespace) -> ServeOptions:
         allowed_origins=tuple(arguments.allow_origin),
         allowed_hosts=tuple(arguments.allow_host),
         server=arguments.server,
+        max_body_bytes=arguments.max_body,
         drain_timeout_s=arguments.drain_timeout,
         otlp_endpoint=arguments.otlp,
         metrics_exporters=tuple(arguments.metrics_exporter),

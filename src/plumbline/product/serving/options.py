@@ -50,6 +50,7 @@ class ServeOptions:
     models: names to load at start; None for all.
     allowed_origins, allowed_hosts: see `GatewayOptions`.
     server: `granian` or `uvicorn`.
+    max_body_bytes: most bytes of one request body, over REST and gRPC.
     drain_timeout_s: for requests in flight at the end.
     otlp_endpoint: where OpenTelemetry spans go over HTTP; None for nowhere.
     metrics_exporters: `module:Class` of each further exporter of metrics; metrics_interval_s: between two
@@ -74,6 +75,7 @@ class ServeOptions:
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     server: str = "granian"
+    max_body_bytes: int = 64 << 20
     drain_timeout_s: float = 30.0
     otlp_endpoint: str | None = None
     metrics_exporters: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from plumbline.product.serving.runtime import Runtime, open_runtime
 from plumbline.serving.api.application import native_application
 from plumbline.serving.api.parts import NativeParts
 from plumbline.serving.gateway.application import GatewayApplication, build_application
+from plumbline.serving.gateway.limits import GatewayLimits
 from plumbline.serving.gateway.parts import Gateway, GatewayOptions
 from plumbline.serving.gateway.server import Listening, ServerKind, serve
 
@@ -124,6 +125,7 @@ def _application(runtime: Runtime) -> GatewayApplication:
                 allowed_origins=options.allowed_origins,
                 allowed_hosts=options.allowed_hosts,
             ),
+            limits=GatewayLimits(max_body_bytes=options.max_body_bytes),
             clock=runtime.clock,
         )
     )
