@@ -67,7 +67,7 @@ def test_bits_of_bf16_travel_under_their_name() -> None:
 @pytest.mark.parametrize(
     "value",
     ["one text", [1, 2], [None], np.array([1j]), np.array(["2020-01-01"], "M8[D]"), np.array([object()])],
-    ids=str,
+    ids=["text", "list", "none", "complex", "date", "object"],
 )
 @pytest.mark.parametrize("binary", [True, False])
 def test_what_no_tensor_holds_is_refused_by_name(value: Any, binary: bool) -> None:
