@@ -47,7 +47,7 @@ def test_a_real_request_appears_on_the_timeline_and_a_click_says_why_it_ran(serv
     _show(page, server)
     assert server.echo(1.0, **{"x-request-id": "seen-in-a-browser"})[0] == 200
     page.wait("document.querySelector('#launches').innerText.includes('seen-in-a-browser')")
-    assert page.evaluate("document.querySelectorAll('#timeline .launch').length") >= 1
+    page.wait("document.querySelectorAll('#timeline .launch').length >= 1")
     page.click("#launches button")
     page.wait("document.querySelector('#explanation pre') !== null")
     assert "seen-in-a-browser" in page.text("#explanation")
