@@ -218,7 +218,15 @@ def _server_folder(state: Path) -> Path:
 
 def _is_running(run: Path) -> bool:
     pid = run.name.rpartition("-")[2]
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _made(folder: Path) -> Path:
