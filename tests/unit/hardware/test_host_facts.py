@@ -3,7 +3,7 @@ import time
 from pathlib import Path
 
 from plumbline.hardware.host.facts import measure_host
-from plumbline.hardware.host.load import load_between, sample_load
+from plumbline.hardware.host.load import LoadSample, load_between, sample_load
 from plumbline.hardware.host.memory import measure_memory
 from plumbline.hardware.host.processor import measure_processor
 from plumbline.hardware.host.readings import parse_cpu_list, parse_size
@@ -69,28 +69,48 @@ def test_topology_follows_the_system_files(tmp_path):
     assert nodes[1].distances == (20, 10)
 
 
-def test_load_changes_the_reading():
-    """L0-20: a busy process is seen; a constant would not be."""
-    idle = sample_load()
-    time.sleep(0.05)
-    busy = sample_load()
-    enough = time.process_time() + 0.1
-    while time.process_time() < enough:
+def test_load_is_the_processor_time_of_the_interval():
+    """L0-20: between two counters, rest is none of a core and work is what was worked."""
+    begin = LoadSample(busy_ticks=100, total_ticks=1000, process_ns=5_000_000, time_ns=0)
+    rested = LoadSample(busy_ticks=100, total_ticks=1100, process_ns=5_000_000, time_ns=50_000_000)
+    worked = LoadSample(busy_ticks=150, total_ticks=1200, process_ns=80_000_000, time_ns=100_000_000)
+    resting, working = load_between(begin, rested), load_between(rested, worked)
+    assert (resting.process_cores, resting.utilisation, resting.interval_s) == (0.0, 0.0, 0.05)
+    assert (working.process_cores, working.utilisation, working.interval_s) == (1.5, 0.5, 0.05)
+
+
+def test_work_between_two_samples_is_in_the_reading():
+    """L0-20: the reading is the processor time that passed, whatever else this process or the machine does.
+
+    The test reads the same clock around the samples and between them, and the reading lies between these two, also
+    when other threads work or the machine leaves this one waiting.
+    """
+    outer = time.process_time()
+    first = sample_load()
+    inner = time.process_time()
+    while time.process_time() < inner + 0.1:
         hashlib.sha256(bytes(10_000)).digest()
-    after = sample_load()
-    resting, working = load_between(idle, busy), load_between(busy, after)
-    assert working.process_cores > resting.process_cores + 0.02
+    least = time.process_time() - inner
+    second = sample_load()
+    most = time.process_time() - outer
+    reading = load_between(first, second)
+    assert least - 1e-6 <= reading.process_cores * reading.interval_s <= most + 1e-6
+    assert reading.interval_s == (second.time_ns - first.time_ns) / 1e9
+
+
+def resident_growth(block_bytes: int) -> int | None:
+    """By how much the resident size grew while a block of this size was written and held."""
+    before = measure_memory().resident_bytes
+    block = bytearray(b"\x01") * block_bytes
+    after = measure_memory().resident_bytes
+    assert len(block) == block_bytes
+    return None if before is None or after is None else after - before
 
 
 def test_using_memory_changes_the_resident_size():
-    """L0-20."""
-    before = measure_memory().resident_bytes
-    if before is None:
-        return
-    block = bytearray(b"\x01") * (64 << 20)
-    after = measure_memory().resident_bytes
-    assert after - before > 32 << 20
-    assert len(block) == 64 << 20
+    """L0-20. What other tests left may be freed meanwhile, so one of some attempts has to show it."""
+    growths = (resident_growth(64 << 20) for _ in range(5))
+    assert any(growth is None or growth > 32 << 20 for growth in growths)
 
 
 def test_sizes_and_lists_of_the_kernel_are_read():
