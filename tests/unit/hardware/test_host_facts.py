@@ -82,8 +82,8 @@ def test_load_is_the_processor_time_of_the_interval():
 def test_work_between_two_samples_is_in_the_reading():
     """L0-20: the reading is the processor time that passed, whatever else this process or the machine does.
 
-    The test reads the same clock around the samples and between them, and the reading lies between these two, also
-    when other threads work or the machine leaves this one waiting.
+    The test reads the same clock around the samples and between them, and the reading lies between these two,
+    also when other threads work or the machine leaves this one waiting.
     """
     outer = time.process_time()
     first = sample_load()
