@@ -22,7 +22,7 @@ from plumbline.compiler.importers.onnx.registry import converted_operators
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import EXACT, OperationContract, Precision
 from plumbline.kernels.registry import FAMILIES, operations
-from plumbline.kernels.rows import no_row_rule
+from plumbline.kernels.rows import NeverRows
 
 Key = tuple[str, str]
 
@@ -53,7 +53,8 @@ Element types are those of the first operand: *floats* are float16, bfloat16, fl
 *integers* the eight signed and unsigned ones of 8 to 64 bits. *Precision* is the declared largest
 distance from the float64 reference `r`: the sum of the absolute part and of the relative part times
 `|r|`; *exact* means equal bits. *Rows* says whether there is a rule for how the
-rows of a batch pass through; a model with an operation that has none is not batched
+rows of a batch pass through, or why there can be none; a model in which rows meet such an operation is
+not batched
 ([batching](../explanation/batching.md)). The families `gemm`, `blocked` and `text` are the fast
 forms that passes and importers choose for float32; everything else runs the general form of its family.
 """
@@ -155,7 +156,7 @@ def _families() -> list[tuple[str, list[OperationContract]]]:
 
 def _operation_row(contract: OperationContract) -> tuple[str, ...]:
     note = " (view)" if contract.is_view else ""
-    rows = "refused" if contract.rows is no_row_rule else "by rule"
+    rows = f"never: {contract.rows.reason}" if isinstance(contract.rows, NeverRows) else "by rule"
     return f"`{contract.name}`{note}", element_types(contract.dtypes), _precision(contract.precision), rows
 
 

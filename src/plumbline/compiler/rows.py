@@ -163,11 +163,11 @@ def check_rows(call: RowCall, answer: RowAnswer) -> Sequence[Rows | str]:
         For each result its rows, or why it has none.
     """
     count = len(call.outputs)
+    if isinstance(answer, str):
+        return [answer] * count
     for name, value in call.attributes.items():
         if call.symbols & _mentioned((value,)) and value != call.outputs[0].shape:
             return [f"attribute {name} depends on the number of rows"] * count
-    if isinstance(answer, str):
-        return [answer] * count
     if len(answer) != count:
         return [f"its rule speaks of {len(answer)} results"] * count
     return [_checked(a, t, call.symbols) for a, t in zip(answer, call.outputs, strict=True)]

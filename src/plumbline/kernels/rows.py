@@ -19,6 +19,7 @@ from plumbline.contracts.dims import Dim
 from plumbline.contracts.tensors import TensorType
 
 __all__ = [
+    "NeverRows",
     "RowAnswer",
     "RowCall",
     "RowRule",
@@ -95,9 +96,26 @@ RowAnswer = str | Sequence[Rows | str]
 RowRule = Callable[[RowCall], RowAnswer]
 
 
-def no_row_rule(call: RowCall) -> RowAnswer:
-    """The rule of operations that have none."""
-    return "no rule says how its rows depend on each other"
+@dataclass(frozen=True, slots=True)
+class NeverRows:
+    """The rule of an operation that keeps no rows apart, whatever it is given.
+
+    It is asked only where rows meet the operation: an operand carries them, or their symbol stands in a
+    result or an attribute. An operation on what is the same for all rows needs no rule.
+
+    Attributes:
+        reason: why, in plain words.
+    """
+
+    reason: str
+
+    def __call__(self, call: RowCall) -> RowAnswer:
+        """The reason."""
+        return self.reason
+
+
+no_row_rule = NeverRows("no rule says how its rows depend on each other")
+"""The rule of operations that were given none: plug-ins, until they say more."""
 
 
 def elementwise(call: RowCall) -> RowAnswer:

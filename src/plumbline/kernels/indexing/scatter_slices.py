@@ -34,6 +34,7 @@ from plumbline.kernels.indexing.positions import (
 )
 from plumbline.kernels.movement.operands import array, input_type, required_axis
 from plumbline.kernels.movement.runs import copy_run, each_lane_group
+from plumbline.kernels.row_rules.choosing import scattered_slices
 from plumbline.kernels.rows import rows_first
 
 __all__ = ["CONTRACTS"]
@@ -233,6 +234,7 @@ IN_PLACE = ((0, 0),)
 CONTRACTS = (
     OperationContract(
         name="scatter_nd",
+        rows=scattered_slices,
         infer=_infer_nd,
         reference=_reference_nd,
         kernel=_ScatterNdKernel(),

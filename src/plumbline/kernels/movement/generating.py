@@ -23,6 +23,7 @@ from plumbline.kernels.movement.operands import array, reference_dtype, required
 from plumbline.kernels.movement.runs import RowSplit, bits_of, fill_run
 from plumbline.kernels.row_rules.choosing import one_hot_rows
 from plumbline.kernels.row_rules.moving import filled
+from plumbline.kernels.rows import NeverRows
 
 __all__ = ["CONTRACTS"]
 
@@ -203,10 +204,20 @@ CONTRACTS = (
         reference=lambda inputs, attributes: (np.full(attributes["shape"], array(inputs).reshape(())),),
     ),
     OperationContract(
-        name="range", infer=_infer_range, reference=_reference_range, kernel=_RangeKernel(), dtypes=ALL
+        name="range",
+        rows=NeverRows("it numbers the rows"),
+        infer=_infer_range,
+        reference=_reference_range,
+        kernel=_RangeKernel(),
+        dtypes=ALL,
     ),
     OperationContract(
-        name="eye", infer=_infer_eye, reference=_reference_eye, kernel=_EyeKernel(), dtypes=ALL
+        name="eye",
+        rows=NeverRows("where its ones stand depends on the number of the row"),
+        infer=_infer_eye,
+        reference=_reference_eye,
+        kernel=_EyeKernel(),
+        dtypes=ALL,
     ),
     OperationContract(
         name="one_hot",

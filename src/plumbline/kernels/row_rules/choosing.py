@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from plumbline.kernels.row_rules.moving import first_rows
-from plumbline.kernels.rows import RowAnswer, RowCall, same_place
+from plumbline.kernels.rows import RowAnswer, RowCall, rows_first, same_place
 
 __all__ = [
     "gathered",
     "gathered_elements",
     "gathered_slices",
     "one_hot_rows",
+    "region_rows",
     "reversed_rows",
     "scattered_elements",
+    "scattered_slices",
 ]
 
 _BY_NUMBER = "it takes rows by their number"
@@ -62,6 +64,33 @@ def scattered_elements(call: RowCall) -> RowAnswer:
     if any(rows.axis == axis for rows in call.carriers.values()):
         return "it writes rows by their number"
     return same_place(call, call.carriers)
+
+
+def scattered_slices(call: RowCall) -> RowAnswer:
+    """`scatter_nd` inside rows: data and updates by row on an axis of the slice, indices the same for all.
+
+    Updates are `[*indices.shape[:-1], *data.shape[k:]]`. Axis a of the data with a >= k is no place that an
+    index can name, so element i of it is written from element i of the updates alone, in the order of the
+    indices, which is the same for every row.
+    """
+    data, indices, updates = call.carried[:3]
+    if indices is not None:
+        return "the places differ from row to row, and every row writes into the same data"
+    if data is None or updates is None:
+        return "data and updates do not both have rows"
+    places = call.inputs[1].shape if call.inputs[1] is not None else ()
+    depth = places[-1] if places else 0
+    if not isinstance(depth, int) or data.axis < depth:
+        return "it writes rows by their number"
+    written = updates.axis - (len(places) - 1) + depth
+    return same_place(call, {0: data, 2: updates.at(written)})
+
+
+def region_rows(call: RowCall) -> RowAnswer:
+    """`roi_align` and `max_roi_pool`: every region for itself, in images that are the same for all rows."""
+    if call.carried[0] is not None:
+        return "a region takes its image by the number of the row"
+    return rows_first(1, 2)(call)
 
 
 def one_hot_rows(call: RowCall) -> RowAnswer:

@@ -17,6 +17,7 @@ __all__ = [
     "split_rows",
     "tiled",
     "transposed",
+    "updated",
 ]
 
 
@@ -32,6 +33,13 @@ def of_first(call: RowCall) -> RowAnswer:
     """Every element of operand 0 for itself, with numbers that are the same for all rows."""
     rows = first_rows(call)
     return rows if isinstance(rows, str) else (rows,) * len(call.outputs)
+
+
+def updated(call: RowCall) -> RowAnswer:
+    """Optimiser steps: parameters, gradient and states element by element; rate and count are one for all."""
+    if {0, 1} & set(call.carriers):
+        return "the rate or the count of updates differs from row to row"
+    return same_place(call, call.carriers)
 
 
 def transposed(call: RowCall) -> RowAnswer:

@@ -24,6 +24,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import TensorRef
 from plumbline.kernels.indexing.positions import clamped, end_unless_empty, load_index, require_indices
 from plumbline.kernels.movement.operands import array
+from plumbline.kernels.row_rules.choosing import region_rows as regions_apart
 from plumbline.kernels.sampling.points import wide_float
 from plumbline.kernels.sampling.region_rows import region_rows, require_floats
 
@@ -221,6 +222,7 @@ def _bilinear(image: np.ndarray, y: float, x: float) -> np.ndarray:
 CONTRACTS = (
     OperationContract(
         name="roi_align",
+        rows=regions_apart,
         infer=_infer_align,
         reference=_reference_align,
         kernel=_AlignKernel(),

@@ -20,6 +20,7 @@ from plumbline.kernels.emit.ir import Index, Value
 from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.indexing.positions import end_unless_empty, load_index
 from plumbline.kernels.movement.operands import array, required_positive
+from plumbline.kernels.row_rules.choosing import region_rows as regions_apart
 from plumbline.kernels.sampling.points import wide_float
 from plumbline.kernels.sampling.region_rows import region_rows, require_floats
 
@@ -127,6 +128,7 @@ def _reference_pool(inputs: Arrays, attributes: Attributes) -> tuple[np.ndarray,
 CONTRACTS = (
     OperationContract(
         name="max_roi_pool",
+        rows=regions_apart,
         infer=_infer_pool,
         reference=_reference_pool,
         kernel=_PoolKernel(),

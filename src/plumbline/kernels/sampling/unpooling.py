@@ -16,6 +16,7 @@ from plumbline.kernels.emit.target import TargetDescription
 from plumbline.kernels.emit.tensor import unflatten
 from plumbline.kernels.movement.operands import array, required_shape
 from plumbline.kernels.movement.runs import bits_of, fill_run
+from plumbline.kernels.rows import NeverRows
 
 __all__ = ["CONTRACTS"]
 
@@ -89,6 +90,11 @@ def _reference(inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any
 
 CONTRACTS = (
     OperationContract(
-        name="max_unpool", infer=_infer, reference=_reference, kernel=_Kernel(), dtypes=frozenset(DType)
+        name="max_unpool",
+        rows=NeverRows("its indices count elements through the whole batch"),
+        infer=_infer,
+        reference=_reference,
+        kernel=_Kernel(),
+        dtypes=frozenset(DType),
     ),
 )

@@ -3,7 +3,7 @@
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import OperationContract, Precision
 from plumbline.kernels.row_rules.layers import transformed
-from plumbline.kernels.rows import rows_first
+from plumbline.kernels.rows import NeverRows, rows_first
 from plumbline.kernels.signal.fourier import DftKernel, StftKernel, infer_dft, infer_stft
 from plumbline.kernels.signal.mel import MelKernel, infer_mel
 from plumbline.kernels.signal.reference import reference_dft, reference_mel, reference_stft
@@ -27,5 +27,6 @@ CONTRACTS = (
     OperationContract(
         name="mel_weight_matrix", infer=infer_mel, reference=reference_mel, kernel=MelKernel(),
         precision=Precision(relative=1e-6, absolute=1e-6), dtypes=frozenset(DType),
+        rows=NeverRows("it makes one matrix from a few numbers, for all rows together"),
     ),
 )  # fmt: skip

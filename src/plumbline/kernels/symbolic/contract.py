@@ -14,6 +14,7 @@ from plumbline.contracts.program import StepSignature
 from plumbline.contracts.tensors import DType, TensorType
 from plumbline.kernels.contract import Inference, KernelCall, OperationContract, Work
 from plumbline.kernels.emit.target import TargetDescription
+from plumbline.kernels.rows import NeverRows
 
 __all__ = ["CONTRACTS"]
 
@@ -45,6 +46,6 @@ class _SymbolicValueKernel:
 CONTRACTS = (
     OperationContract(
         name="symbolic_value", infer=_infer, reference=_reference, kernel=_SymbolicValueKernel(),
-        dtypes=frozenset(d for d in DType if not d.is_float),
+        dtypes=frozenset(d for d in DType if not d.is_float), rows=NeverRows("it is the number of rows"),
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from functools import partial
 from plumbline.contracts.tensors import DType
 from plumbline.kernels.contract import OperationContract, Precision
 from plumbline.kernels.row_rules.folding import vectors
+from plumbline.kernels.row_rules.moving import updated
 from plumbline.kernels.training.ngrams import NgramKernel, infer_ngrams, reference_ngrams
 from plumbline.kernels.training.update import METHODS, UpdateKernel, infer_update, reference_update
 
@@ -17,7 +18,7 @@ CONTRACTS = (
         OperationContract(
             name=name, infer=infer_update, reference=partial(reference_update, name), kernel=UpdateKernel(),
             precision=Precision(relative=2e-6, absolute=2e-6),
-            dtypes=frozenset({DType.FLOAT32, DType.FLOAT64}),
+            dtypes=frozenset({DType.FLOAT32, DType.FLOAT64}), rows=updated,
         )
         for name in METHODS
     ),

@@ -35,7 +35,7 @@ def execute(arguments: Namespace) -> Answer:
 
 def describe_operation(contract: OperationContract) -> dict[str, Any]:
     """One row: where the native code comes from, and what it promises."""
-    from plumbline.kernels.rows import no_row_rule
+    from plumbline.kernels.rows import NeverRows
 
     return {
         "operation": contract.name,
@@ -44,7 +44,7 @@ def describe_operation(contract: OperationContract) -> dict[str, Any]:
         "dtypes": sorted(d.value for d in contract.dtypes),
         "precision": {"relative": contract.precision.relative, "absolute": contract.precision.absolute},
         "in_place": [list(pair) for pair in contract.inplace],
-        "row_rule": contract.rows is not no_row_rule,
+        "row_rule": not isinstance(contract.rows, NeverRows),
     }
 
 

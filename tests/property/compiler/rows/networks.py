@@ -88,6 +88,50 @@ def best(b: GraphBuilder, x: TensorID) -> tuple[TensorID, ...]:
     return b.add("top_k", [x], {"k": 3, "axis": -1})
 
 
+def written_columns(b: GraphBuilder, x: TensorID) -> TensorID:
+    """Slices written by fixed numbers, with the batch inside the slice."""
+    turned = b.add1("transpose", [x], {"perm": (1, 0, 2)})
+    parts = b.add1("slice", [b.add1("tanh", [turned])], {
+        "starts": (0, 0, 0), "sizes": (2, N, 3), "steps": (1, 1, 1)
+    })  # fmt: skip
+    places = b.constant(np.array([[3], [1]], np.int64))
+    written = b.add1("scatter_nd", [turned, places, parts], {"reduction": "add"})
+    return b.add1("transpose", [written], {"perm": (1, 0, 2)})
+
+
+def boxes(x1: TensorID, b: GraphBuilder) -> TensorID:
+    """Numbers of any size made into boxes inside an image of 6 by 6: `[N, 4]`."""
+    corner = b.add1("sigmoid", [b.add1("slice", [x1], {"starts": (0, 0), "sizes": (N, 2), "steps": (1, 1)})])
+    size = b.add1("sigmoid", [b.add1("slice", [x1], {"starts": (0, 2), "sizes": (N, 2), "steps": (1, 1)})])
+    both = b.add1("concat", [corner, b.add1("add", [corner, size])], {"axis": 1})
+    return b.add1("mul", [both, b.constant(np.float32([[2.5]]))])
+
+
+def regions(b: GraphBuilder, x: TensorID) -> TensorID:
+    """Regions by row of fixed images."""
+    image = b.add1("arg_max", [x], {"axis": 1, "keepdims": False})
+    return b.add1("roi_align", [weight(b, 4, 2, 6, 6), boxes(x, b), image], ALIGN)
+
+
+def largest_in_regions(b: GraphBuilder, x: TensorID) -> TensorID:
+    """The same with the image in front of the box."""
+    image = b.add1("cast", [b.add1("arg_max", [x], {"axis": 1, "keepdims": True})], {"to": F32})
+    joined = b.add1("concat", [image, boxes(x, b)], {"axis": 1})
+    return b.add1("max_roi_pool", [weight(b, 4, 2, 6, 6), joined], {"pooled": (2, 3), "spatial_scale": 1.0})
+
+
+def learnt(b: GraphBuilder, x: TensorID) -> tuple[TensorID, ...]:
+    """A step of an optimiser, whose parameters are the rows."""
+    rate, count = b.constant(np.float32([0.1])), b.constant(np.array([3], np.int64))
+    gradient = b.add1("tanh", [x])
+    return b.add("adam", [rate, count, x, gradient, gradient, b.add1("mul", [x, x])])
+
+
+ALIGN = {
+    "height": 2, "width": 3, "mode": "avg", "sampling_ratio": 2, "spatial_scale": 1.0, "half_pixel": True,
+}  # fmt: skip
+
+
 INDEPENDENT: dict[str, ExecutionGraph] = {
     "attention": graph_of(attention, "T", 8),
     "time first": graph_of(time_first, "T", 8),
@@ -107,6 +151,10 @@ INDEPENDENT: dict[str, ExecutionGraph] = {
             {"perm": (1, 0)},
         ), 7,
     ),
+    "written columns": graph_of(written_columns, 5, 3),
+    "regions": graph_of(regions, 4),
+    "largest in regions": graph_of(largest_in_regions, 4),
+    "optimiser": graph_of(learnt, 37),
     "rows beside a constant": graph_of(lambda b, x: b.add1("mul", [x, weight(b, 1, 7)]), 7),
 }  # fmt: skip
 
@@ -148,6 +196,49 @@ def pool_places(b: GraphBuilder, x: TensorID) -> tuple[TensorID, ...]:
     })  # fmt: skip
 
 
+def numbered_columns(b: GraphBuilder, x: TensorID) -> TensorID:
+    """Adds one to another column of every row."""
+    return b.add1("add", [x, b.add1("eye", [], {"shape": (N, 7), "k": 0, "dtype": F32})])
+
+
+def rows_written(b: GraphBuilder, x: TensorID) -> TensorID:
+    """Writes into the first row."""
+    added = b.constant(np.ones((1, 7), np.float32))
+    return b.add1("scatter_nd", [x, b.constant(np.array([[0]], np.int64)), added], {"reduction": "add"})
+
+
+def histogram(b: GraphBuilder, x: TensorID) -> TensorID:
+    """Rows counted into one table, and every row reads its own count."""
+    table, ones = b.constant(np.zeros(11, np.float32)), b.add1("expand", [weight(b, 1)], {"shape": (N,)})
+    places = b.add1("reshape", [x], {"shape": (N, 1)})
+    counted = b.add1("scatter_nd", [table, places, ones], {"reduction": "add"})
+    return b.add1("gather", [counted, x], {"axis": 0})
+
+
+def images_by_number(b: GraphBuilder, x: TensorID) -> TensorID:
+    """Every row looks at a box of the image whose number its largest element says."""
+    flat = b.add1("reshape", [x], {"shape": (N, 36)})
+    image = b.add1("cast", [b.add1("greater", [flat, b.constant(np.float32(0))])], {"to": I64})
+    image = b.add1("arg_max", [image], {"axis": 1, "keepdims": False})
+    box = b.add1("slice", [flat], {"starts": (0, 0), "sizes": (N, 4), "steps": (1, 1)})
+    return b.add1("roi_align", [x, boxes(box, b), image], ALIGN)
+
+
+def largest_by_number(b: GraphBuilder, x: TensorID) -> TensorID:
+    """Every row pools a box of the second image."""
+    flat = b.add1("reshape", [x], {"shape": (N, 36)})
+    box = b.add1("slice", [flat], {"starts": (0, 0), "sizes": (N, 4), "steps": (1, 1)})
+    image = b.add1("expand", [b.constant(np.float32([[1]]))], {"shape": (N, 1)})
+    joined = b.add1("concat", [image, boxes(box, b)], {"axis": 1})
+    return b.add1("max_roi_pool", [x, joined], {"pooled": (2, 3), "spatial_scale": 1.0})
+
+
+def unpooled(b: GraphBuilder, x: TensorID) -> TensorID:
+    """Values put where a number within the whole batch says."""
+    places = b.add1("cast", [b.add1("relu", [x])], {"to": I64})
+    return b.add1("max_unpool", [x, places], {"inner": (4, 4), "outer": (4, 4)})
+
+
 MIXED: dict[str, tuple[ExecutionGraph, str]] = {
     "softmax": (graph_of(lambda b, x: b.add1("softmax", [x], {"axis": 0}), 7), "softmax"),
     "reduce": (graph_of(batch_statistics, 7), "reduce_mean"),
@@ -162,6 +253,12 @@ MIXED: dict[str, tuple[ExecutionGraph, str]] = {
     "cumulative": (graph_of(lambda b, x: b.add1("cum_sum", [x], {"axis": 0}), 7), "cum_sum"),
     "pool places": (graph_of(pool_places, 3, 4, 4), "max_pool"),
     "join": (graph_of(lambda b, x: b.add1("concat", [x, x], {"axis": 0}), 7), "concat"),
+    "rows written": (graph_of(rows_written, 7), "scatter_nd"),
+    "histogram": (graph_of(histogram, dtype=I64), "scatter_nd"),
+    "numbered columns": (graph_of(numbered_columns, 7), "eye"),
+    "images by number": (graph_of(images_by_number, 1, 6, 6), "roi_align"),
+    "largest by number": (graph_of(largest_by_number, 1, 6, 6), "max_roi_pool"),
+    "unpooled": (graph_of(unpooled, 2, 4, 4), "max_unpool"),
     "backwards": (graph_of(
         lambda b, x: b.add1("slice", [x], {"starts": (N - 1, 0), "sizes": (N, 7), "steps": (-1, 1)}), 7
     ), "slice"),

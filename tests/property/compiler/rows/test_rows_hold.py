@@ -13,7 +13,10 @@ from plumbline.compiler.passes.pipeline import run_passes
 from plumbline.compiler.rows import RowProof, prove_rows
 from plumbline.testing.models import open_model, widest_target
 
-TRULY_MIXED = ("softmax", "reduce", "reshape", "cumulative", "numbers", "count", "backwards")
+TRULY_MIXED = (
+    "softmax", "reduce", "reshape", "cumulative", "numbers", "count", "backwards", "rows written",
+    "histogram", "numbered columns", "images by number", "largest by number", "unpooled",
+)  # fmt: skip
 
 
 def proof_of(graph: ExecutionGraph) -> RowProof:
