@@ -55,7 +55,12 @@ __all__ = ["DecisionCore", "Hold", "Launch", "SelectionReason"]
 
 
 class DecisionCore:
-    """Owns the run queue, the launches that go on, and the state of the policy."""
+    """Owns the run queue, the launches that go on, and the state of the policy.
+
+    Attributes:
+        rules: fingerprint of the rules, which snapshots state; a recorder sets it, empty for unknown. Nothing
+            is decided from it.
+    """
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class DecisionCore:
         self.record = record
         self.queue = TaskQueue(policy)
         self.departures = Departures()
+        self.rules = ""
         self.arrivals = 0
         self.launches = 0
         self.running: dict[int, Launch] = {}

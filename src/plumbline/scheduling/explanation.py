@@ -116,7 +116,8 @@ def explain(
 
     Raises:
         RequestNotLogged: no record names it.
-        ReplayDiverged, RecordUnreadable, SnapshotRefused, PolicyUnknown: the log cannot be replayed.
+        RulesDiffer, ReplayDiverged, RecordUnreadable, SnapshotRefused, PolicyUnknown: the log cannot be
+            replayed.
     """
     follower = _Follower(request_id)
     replay(bodies, policy=policy, watch=follower)

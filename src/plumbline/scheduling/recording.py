@@ -8,6 +8,7 @@ from typing import Protocol
 from plumbline.contracts.records import Record, encode_record
 from plumbline.errors import PlumblineError
 from plumbline.scheduling.decisions import DecisionCore
+from plumbline.scheduling.rules import fingerprint_of
 
 __all__ = ["DecisionRecorder", "Journal"]
 
@@ -25,6 +26,8 @@ class Journal(Protocol):
 class DecisionRecorder:
     """Records what a core decides. Made after the core, before its first call; used on its thread.
 
+    Each segment states the policy and the fingerprint of the rules that decide in it.
+
     A journal that fails, or a value that no record can hold (a key of a policy beyond 64 bits), ends the
     recording, never the scheduling: `stopped_because` then says why, and the log ends at the record before.
 
@@ -36,6 +39,7 @@ class DecisionRecorder:
         self._core = core
         self._journal = journal
         self._time_ns = 0
+        core.rules = fingerprint_of(core.policy)
         journal.begin_segments_with(self._snapshot)
         core.record = self.record
 

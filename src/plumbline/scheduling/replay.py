@@ -38,6 +38,7 @@ from plumbline.scheduling.facts import request_from_facts
 from plumbline.scheduling.policies.registry import open_policy
 from plumbline.scheduling.policy import SchedulingPolicy
 from plumbline.scheduling.refusals import QueueFull
+from plumbline.scheduling.rules import verify_rules
 from plumbline.scheduling.snapshot import read_core_state
 
 __all__ = ["ReplayDiverged", "Replayed", "Watcher", "replay"]
@@ -71,11 +72,14 @@ class Replayed:
         core: state after the last record; None when there was no snapshot.
         digest: of the chain over the records that replay made.
         counts: records by kind.
+        rules: policy and fingerprint of the rules of each life of the log, in order; an empty fingerprint is
+            unknown (a log from before there were any).
     """
 
     core: DecisionCore | None = None
     digest: bytes = START_DIGEST
     counts: dict[str, int] = field(default_factory=dict)
+    rules: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def records(self) -> int:
@@ -90,6 +94,7 @@ def replay(
     previous: bytes = START_DIGEST,
     policy: Callable[[str], SchedulingPolicy] = open_policy,
     watch: Watcher | None = None,
+    any_rules: bool = False,
 ) -> Replayed:
     """Decide everything again.
 
@@ -99,12 +104,14 @@ def replay(
         previous: digest of the record before the first.
         policy: makes a fresh policy from its name.
         watch: sees every record before it is applied.
+        any_rules: try it also where the log states other rules than those that are here.
 
     Raises:
+        RulesDiffer: the log states the fingerprint of other rules.
         ReplayDiverged: naming the first record that came out otherwise.
         RecordUnreadable, SnapshotRefused, PolicyUnknown, PolicyUnusable: the records cannot be replayed.
     """
-    machine = _Machine(policy)
+    machine = _Machine(policy, any_rules=any_rules)
     result = Replayed(digest=previous)
     for number, body in enumerate(bodies, start=first):
         record = decode_record(body)
@@ -116,15 +123,17 @@ def replay(
         result.digest = chain_digest(result.digest, made)
         kind = str(record.__struct_config__.tag)
         result.counts[kind] = result.counts.get(kind, 0) + 1
-    result.core = machine.core
+    result.core, result.rules = machine.core, machine.rules
     return result
 
 
 class _Machine:
     """Owns the core that is rebuilt. Each recorded step is one call of the core, which makes one record."""
 
-    def __init__(self, policy: Callable[[str], SchedulingPolicy]) -> None:
+    def __init__(self, policy: Callable[[str], SchedulingPolicy], *, any_rules: bool) -> None:
         self.core: DecisionCore | None = None
+        self.rules: list[tuple[str, str]] = []
+        self._any_rules = any_rules
         self._made: list[Record] = []
         self._policy = policy
 
@@ -136,7 +145,7 @@ class _Machine:
                     self.core = None
                 return record
             case Snapshot():
-                return self._take_snapshot(record)
+                return self._take_snapshot(number, record)
             case Promise() | Breach() | Routing():
                 return record
             case Refusal() if record.reason != "queue_full":
@@ -160,12 +169,16 @@ class _Machine:
         except PlumblineError as error:
             raise ReplayDiverged(record=number, logged=_short(record), replayed=error.message) from error
 
-    def _take_snapshot(self, record: Snapshot) -> Record:
+    def _take_snapshot(self, number: int, record: Snapshot) -> Record:
         if self.core is not None:
             return self.core.snapshot_record(record.time_ns)
         state = read_core_state(record.state)
+        policy = self._policy(state.policy)
+        self.rules.append((state.policy, state.rules))
+        if not self._any_rules:
+            verify_rules(number, policy, state.rules)
         core = DecisionCore(
-            policy=self._policy(state.policy),
+            policy=policy,
             capacity=state.capacity,
             streams=state.streams,
             record=self._made.append,

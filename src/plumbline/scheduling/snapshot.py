@@ -49,8 +49,8 @@ class RunningState(msgspec.Struct, frozen=True, array_like=True):
     stream: int
 
 
-class CoreState(msgspec.Struct, frozen=True):
-    """Everything a core decides from."""
+class CoreState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything a core decides from. `rules`: fingerprint of how it does, absent when that is unknown."""
 
     policy: str
     policy_state: dict[str, Any]
@@ -62,6 +62,7 @@ class CoreState(msgspec.Struct, frozen=True):
     running: tuple[RunningState, ...]
     mean_departure_ns: int
     last_departure_ns: int | None
+    rules: str = ""
 
 
 def core_state(core: DecisionCore) -> dict[str, Any]:
@@ -88,6 +89,7 @@ def core_state(core: DecisionCore) -> dict[str, Any]:
         ),
         mean_departure_ns=core.departures.mean_ns,
         last_departure_ns=core.departures.last_ns,
+        rules=core.rules,
     )
     plain: dict[str, Any] = msgspec.to_builtins(state)
     return plain
@@ -119,6 +121,7 @@ def restore_core(core: DecisionCore, state: Mapping[str, Any]) -> None:
     core.capacity, core.streams = found.capacity, found.streams
     core.arrivals, core.launches = found.arrivals, found.launches
     core.departures.mean_ns, core.departures.last_ns = found.mean_departure_ns, found.last_departure_ns
+    core.rules = found.rules
     try:
         _refill(core, found)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

@@ -10,16 +10,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from plumbline.contracts.records import Arrival, Finish, Segment, decode_record, encode_record
+from plumbline.contracts.records import Arrival, Finish, Segment, Snapshot, decode_record, encode_record
 from plumbline.contracts.requests import RequestId, TenantId
 from plumbline.product.cli import main
 from plumbline.scheduling.decisions import DecisionCore
+from plumbline.scheduling.explanation import explain
 from plumbline.scheduling.launch import Launch
+from plumbline.scheduling.policies.priority import PriorityPolicy
 from plumbline.scheduling.policies.registry import open_policy
 from plumbline.scheduling.recording import DecisionRecorder
 from plumbline.scheduling.refusals import QueueFull
 from plumbline.scheduling.replay import ReplayDiverged, replay
 from plumbline.scheduling.request import BatchTerms, ExecutionRequest
+from plumbline.scheduling.rules import RulesDiffer, fingerprint_of
 from plumbline.telemetry.decision_log import DecisionLog, DecisionLogFailed
 from plumbline.telemetry.decision_log_reader import read_log
 from plumbline.testing.policies import generated_requests
@@ -90,17 +93,64 @@ def test_a_record_that_was_changed_with_a_repaired_chain_is_found_by_replay(tmp_
     pytest.fail("no arrival in the log")
 
 
-def test_other_rules_than_those_that_decided_are_found_by_replay(tmp_path: Path) -> None:
+class Inverted(PriorityPolicy):
+    """Another version of the priority policy."""
+
+    def enter(self, request: ExecutionRequest, arrival: int) -> tuple[int, ...]:
+        return (request.priority, arrival)
+
+
+def test_a_log_of_other_rules_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    """L4-17: the policy changed since; what the log says is not doubted."""
     record_load(tmp_path, "priority")
-    bodies = read_log(tmp_path, "worker-0").bodies
-    from plumbline.scheduling.policies.priority import PriorityPolicy
+    log = read_log(tmp_path, "worker-0")
+    with pytest.raises(RulesDiffer) as found:
+        replay(log.bodies, first=log.stored[0].number, policy=lambda _: Inverted())
+    assert found.value.record == log.stored[1].number, "the snapshot that the log begins with"
+    assert found.value.policy == "priority"
+    assert found.value.logged == fingerprint_of(open_policy("priority"))
+    assert found.value.here == fingerprint_of(Inverted())
+    assert found.value.logged != found.value.here
+    with pytest.raises(RulesDiffer):
+        explain(log.bodies, "request-399", policy=lambda _: Inverted())
 
-    class Inverted(PriorityPolicy):
-        def enter(self, request: ExecutionRequest, arrival: int) -> tuple[int, ...]:
-            return (request.priority, arrival)
 
+def test_replay_by_other_rules_where_that_is_wanted_says_where_they_decide_otherwise(tmp_path: Path) -> None:
+    record_load(tmp_path, "priority")
+    with pytest.raises(ReplayDiverged):
+        replay(read_log(tmp_path, "worker-0").bodies, policy=lambda _: Inverted(), any_rules=True)
+
+
+def test_a_log_from_before_fingerprints_replays_and_its_rules_are_unknown(tmp_path: Path) -> None:
+    """Its snapshots have no such field; the same bytes must come out."""
+    record_load(tmp_path, "priority")
+    bodies = []
+    for record in read_log(tmp_path, "worker-0").records():
+        if isinstance(record, Snapshot):
+            state = {name: value for name, value in record.state.items() if name != "rules"}
+            assert len(state) == len(record.state) - 1
+            record = Snapshot(record.time_ns, state)
+        bodies.append(encode_record(record))
+    result = replay(bodies)
+    assert result.rules == [("priority", "")]
+    assert result.records == len(bodies)
     with pytest.raises(ReplayDiverged):
         replay(bodies, policy=lambda _: Inverted())
+
+
+def test_plumb_replay_states_the_rules_and_takes_other_ones_only_when_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_load(tmp_path, "priority")
+    code, text = run_cli(capsys, "replay", str(tmp_path), "--json")
+    fingerprint = fingerprint_of(open_policy("priority"))
+    assert code == 0
+    assert json.loads(text)["logs"][0]["rules"] == [{"policy": "priority", "fingerprint": fingerprint}]
+    monkeypatch.setattr(PriorityPolicy, "enter", Inverted.enter)
+    assert main(["replay", str(tmp_path)]) != 0
+    assert "other_rules" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path), "--any-rules"]) != 0
+    assert "replay_diverged" in capsys.readouterr().err
 
 
 def test_a_journal_that_fails_ends_the_recording_and_not_the_scheduling() -> None:
@@ -139,7 +189,7 @@ def test_a_value_that_no_record_can_hold_ends_the_recording_and_not_the_scheduli
     assert recorder.stopped_because is not None
     assert "Arrival" in recorder.stopped_because
     log.close()
-    replay(read_log(tmp_path, "w").bodies)
+    replay(read_log(tmp_path, "w").bodies, policy=lambda _: Huge())
 
 
 def test_a_second_life_of_an_engine_goes_on_in_the_same_log(tmp_path: Path) -> None:

@@ -31,12 +31,15 @@ def find_logs(place: str, name: str | None = None) -> list[LogContents]:
     return chosen
 
 
-def replay_log(log: LogContents, watch: Watcher | None = None) -> Replayed:
+def replay_log(log: LogContents, watch: Watcher | None = None, *, any_rules: bool = False) -> Replayed:
     """Replay a log from its first kept segment; the chain goes on where that one began.
 
     Raises:
+        RulesDiffer: it states other rules than those that are here, and not `any_rules`.
         ReplayDiverged: naming the first record that came out otherwise.
     """
     from plumbline.scheduling.replay import replay
 
-    return replay(log.bodies, first=log.stored[0].number, previous=log.previous, watch=watch)
+    return replay(
+        log.bodies, first=log.stored[0].number, previous=log.previous, watch=watch, any_rules=any_rules
+    )

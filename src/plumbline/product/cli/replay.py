@@ -16,6 +16,11 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", help="only the log of this name")
     parser.add_argument("--perfetto", metavar="FILE", help="write launches and waits for the Perfetto viewer")
     parser.add_argument("--svg", metavar="FILE", help="draw launches and waits")
+    parser.add_argument(
+        "--any-rules",
+        action="store_true",
+        help="try it also where the log states other rules of scheduling than those that are here",
+    )
     add_document_file(parser)
 
 
@@ -24,7 +29,7 @@ def execute(arguments: Namespace) -> Answer:
     from plumbline.product.cli.decision_logs import find_logs, replay_log
 
     logs = find_logs(arguments.log, arguments.name)
-    found = [(log, replay_log(log)) for log in logs]
+    found = [(log, replay_log(log, any_rules=arguments.any_rules)) for log in logs]
     if arguments.perfetto or arguments.svg:
         _draw(arguments, logs)
     documents: list[dict[str, Any]] = []
@@ -41,14 +46,21 @@ def execute(arguments: Namespace) -> Answer:
                 "digest": log.digest.hex(),
                 "replayed_digest": replayed.digest.hex(),
                 "identical": replayed.digest == log.digest,
+                "rules": [{"policy": p, "fingerprint": f or None} for p, f in replayed.rules],
                 "torn": torn,
             }
         )
         tail = f"{len(torn)} torn" if torn else "whole"
         verdict = "identical" if replayed.digest == log.digest else "DIFFERENT"
-        rows.append([log.name, log.segments, replayed.records, tail, verdict, log.digest.hex()[:16]])
-    text = table(rows, ["log", "segments", "records", "tail", "decisions", "digest"])
+        rules = _rules(replayed.rules)
+        rows.append([log.name, log.segments, replayed.records, tail, verdict, log.digest.hex()[:16], rules])
+    text = table(rows, ["log", "segments", "records", "tail", "decisions", "digest", "rules"])
     return Answer(document={"schema_version": 1, "logs": documents}, text=text)
+
+
+def _rules(rules: list[tuple[str, str]]) -> str:
+    """Policy and fingerprint of every life, each once; nothing for a log without a schedule (routes)."""
+    return ", ".join(dict.fromkeys(f"{policy} {fingerprint or 'unknown'}" for policy, fingerprint in rules))
 
 
 def _draw(arguments: Namespace, logs: list[Any]) -> None:
