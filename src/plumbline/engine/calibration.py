@@ -307,26 +307,32 @@ def _verify_result(session: Session, over: Future[Any]) -> None:
 
 @contextmanager
 def _saturated(session: Session, loaders: int, version: str) -> Iterator[None]:
-    """Keep other cores busy with launches of a session."""
+    """Keep other cores busy with launches of a session. Each loader has ended one when the body begins."""
     if not loaders:
         yield
         return
-    stop = threading.Event()
+    stop, going = threading.Event(), [threading.Event() for _ in range(loaders)]
     request = session.admit(session.example(), {}, "calibration")
 
-    def work(instance: Instance) -> None:
-        while not stop.is_set():
-            results = instance.run([request], lambda _segment: not stop.is_set())
-            for failed in results or ():
-                if isinstance(failed, Exception):
-                    raise failed
+    def work(instance: Instance, going_on: threading.Event) -> None:
+        try:
+            while not stop.is_set():
+                results = instance.run([request], lambda _segment: not stop.is_set())
+                for failed in results or ():
+                    if isinstance(failed, Exception):
+                        raise failed
+                going_on.set()
+        finally:
+            going_on.set()
 
     with ExitStack() as opened:
         pool = opened.enter_context(ThreadPoolExecutor(loaders, thread_name_prefix="plumbline load"))
         opened.callback(stop.set)
         instances = [session.open_instance() for _ in range(loaders)]
-        loads = [pool.submit(work, instance) for instance in instances]
+        loads = [pool.submit(work, *pair) for pair in zip(instances, going, strict=True)]
         try:
+            for loader in going:
+                loader.wait()
             yield
         finally:
             stop.set()

@@ -24,6 +24,7 @@ from plumbline.errors import ValidationError
 from plumbline.scheduling.request import BatchTerms
 
 __all__ = [
+    "HANG_S",
     "EchoRefused",
     "EchoSession",
     "FailingSession",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 MAX_ROWS = 64
+HANG_S = 60.0
+"""How long a test waits for what must happen: for a machine with few cores and many tests, not for speed."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -197,12 +200,12 @@ class SlowSession(EchoSession):
         """Stand, or sleep.
 
         Raises:
-            TimeoutError: nobody opened the gate for 30 s.
+            TimeoutError: nobody opened the gate for two minutes.
         """
         self.order.append(index)
         if self._gated:
             self.entered.set()
-            if not self.gate.wait(30.0):
+            if not self.gate.wait(2 * HANG_S):
                 raise TimeoutError("nobody opened the gate")
         if self._segment_s:
             time.sleep(self._segment_s)
@@ -261,7 +264,7 @@ class Outcomes:
             self.threads.add(threading.current_thread().name)
             self._told.notify_all()
 
-    def wait(self, count: int = 1, timeout_s: float = 20.0) -> list[Completion]:
+    def wait(self, count: int = 1, timeout_s: float = HANG_S) -> list[Completion]:
         """The outcomes, once there are `count`.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from plumbline.engine.calibration import (
     runs_needed,
     tolerance_rank,
 )
-from plumbline.testing.sessions import EchoSession, FailingSession, SlowSession
+from plumbline.testing.sessions import HANG_S, EchoSession, FailingSession, SlowSession
 
 REF = VersionRef(model="echo", version="1")
 FEW = CalibrationOptions(runs=60, held_out=20, coverage=0.9, confidence=0.95, loaders=1)
@@ -76,11 +77,24 @@ def test_each_segment_is_measured_and_the_document_says_what_it_holds_under() ->
 
 
 def test_other_work_runs_meanwhile_and_has_ended_afterwards() -> None:
-    load, measured = SlowSession(REF, segment_s=0.0005), EchoSession(REF)
-    calibrate(measured, FEW, load=load)
+    before = set(threading.enumerate())
+    load = SlowSession(REF, segment_s=0.0005)
+    moved = threading.Event()
+
+    class Measured(EchoSession):
+        """Its launches wait until the load has been launched once more since the first of them."""
+
+        def segment(self, index: int) -> None:
+            began = len(load.order)
+            limit_s = time.monotonic() + HANG_S
+            while not moved.is_set() and len(load.order) == began and time.monotonic() < limit_s:
+                time.sleep(0.0005)
+            moved.set()
+
+    calibrate(Measured(REF), FEW, load=load)
     assert load.opened == 1
     assert len(load.order) > 1
-    assert not [t for t in threading.enumerate() if t.name.startswith("plumbline")]
+    assert not [t for t in threading.enumerate() if t not in before and t.name.startswith("plumbline")]
 
 
 def test_a_launch_that_fails_ends_the_calibration_with_its_reason() -> None:

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from plumbline.contracts.clock import FakeClock
 from plumbline.contracts.inference import InferenceResult, VersionRef
 from plumbline.contracts.records import Arrival, Boundary, Finish, LaunchStart, Selection
 from plumbline.engine.loop import ThreadRoleBroken
@@ -16,10 +17,17 @@ from plumbline.scheduling.policies.priority import PriorityPolicy
 from plumbline.telemetry.points import KernelLaunch, PolicySelection
 from plumbline.telemetry.sinks import MemorySink
 from plumbline.telemetry.trace import verify_trace
-from plumbline.testing.sessions import EchoSession, FailingSession, Outcomes, SlowSession, echo_call
+from plumbline.testing.sessions import HANG_S, EchoSession, FailingSession, Outcomes, SlowSession, echo_call
 
 URGENT = VersionRef(model="urgent", version="1")
 LANES = pytest.mark.parametrize(("lanes", "inline"), [(1, True), (1, False)])
+
+
+def wait_until(happened):
+    limit_s = time.monotonic() + HANG_S
+    while not happened():
+        assert time.monotonic() < limit_s
+        time.sleep(0.001)
 
 
 class DeviceGone(BackendError):
@@ -41,7 +49,7 @@ def test_requests_that_wait_together_share_launches_and_get_their_own_rows(engin
     scheduler.start()
     told = Outcomes()
     scheduler.submit(ref, echo_call("first", ref), told)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     for number in range(12):
         scheduler.submit(ref, echo_call(f"r{number}", ref, rows=1 + number % 2, value=number), told)
     session.gate.set()
@@ -53,16 +61,33 @@ def test_requests_that_wait_together_share_launches_and_get_their_own_rows(engin
 
 
 def test_a_launch_waits_for_company_no_longer_than_told(engine, ref):
-    scheduler = engine()
+    clock = FakeClock(1_000_000)
+    scheduler = engine(clock=clock)
     session = EchoSession(ref, max_rows=3, max_delay_ns=40_000_000)
     scheduler.load(ref, session)
     scheduler.start()
     told = Outcomes()
     for number in range(4):
         scheduler.submit(ref, echo_call(f"r{number}", ref), told)
-    outcomes = told.wait(4)
+    assert [o.id for o in told.wait(3)] == ["r0", "r1", "r2"]
+    clock.advance(39_999_999)
+    steps = scheduler.steps
+    wait_until(lambda: scheduler.steps > steps + 1)
+    assert session.launches == [3]
+    clock.advance(1)
+    last = told.wait(4)[3]
     assert session.launches == [3, 1]
-    assert outcomes[3].timing.launched_ns - outcomes[3].timing.queued_ns >= 40_000_000
+    assert last.timing.launched_ns - last.timing.queued_ns == 40_000_000
+
+
+def test_a_launch_without_company_waits_in_real_time_too(engine, ref):
+    scheduler = engine()
+    scheduler.load(ref, EchoSession(ref, max_rows=3, max_delay_ns=20_000_000))
+    scheduler.start()
+    told = Outcomes()
+    scheduler.submit(ref, echo_call("alone", ref), told)
+    timing = told.wait()[0].timing
+    assert timing.launched_ns - timing.queued_ns >= 20_000_000
 
 
 @LANES
@@ -78,12 +103,11 @@ def test_a_more_urgent_request_runs_between_two_segments_of_another(engine, ref,
     told = Outcomes()
     far_ns = time.monotonic_ns() + 3600 * 10**9
     scheduler.submit(ref, echo_call("long", ref, priority=1, value=7.0, deadline_ns=far_ns), told)
-    assert long.entered.wait(10)
+    assert long.entered.wait(HANG_S)
     scheduler.submit(URGENT, echo_call("short", URGENT, priority=9, deadline_ns=far_ns - 1), told)
     scheduler.submit(URGENT, echo_call("lazy", URGENT, priority=0, deadline_ns=far_ns + 1), told)
     if not inline:  # the lane stands in a segment of its own thread; let the loop see both first
-        while sum(isinstance(r, Arrival) for r in records) < 3:
-            time.sleep(0.001)
+        wait_until(lambda: sum(isinstance(r, Arrival) for r in records) == 3)
     long.gate.set()
     outcomes = told.wait(3)
     assert [o.id for o in outcomes] == ["short", "long", "lazy"]
@@ -142,14 +166,11 @@ def test_a_fatal_failure_ends_the_engine_with_one_outcome_for_everyone(engine, r
     scheduler.submit(ref, echo_call("fatal", ref), told)
     outcomes = told.wait(6)
     assert sorted(type(o).__name__ for o in outcomes) == ["DeviceGone"] + ["EngineFailed"] * 5
-    limit_s = time.monotonic() + 10
-    while not told_failure:
-        assert time.monotonic() < limit_s
-        time.sleep(0.001)
+    wait_until(lambda: told_failure)
     assert isinstance(scheduler.failed, EngineFailed)
     assert scheduler.failed.recoverability is Recoverability.FATAL
     assert "device is gone" in scheduler.status().failed
-    scheduler.stop(drain=False, timeout_s=10)
+    scheduler.stop(drain=False, timeout_s=HANG_S)
     assert len(told.all) == 6
 
 
@@ -233,7 +254,7 @@ def test_one_request_shows_every_step_of_its_way_in_order(engine, ref, lanes):
 
     scheduler.submit(ref, echo_call("r", ref), called_back)
     told.wait()
-    scheduler.stop(drain=True, timeout_s=10)
+    scheduler.stop(drain=True, timeout_s=HANG_S)
     names = [item if isinstance(item, str) else getattr(item, "event", type(item).__name__) for item in seen]
     assert names == [
         "request_submitted",  # 1 submit
@@ -315,7 +336,7 @@ def test_every_launch_is_recorded_from_selection_to_outcome(engine, ref):
     scheduler.submit(ref, echo_call("a", ref), told)
     scheduler.submit(URGENT, echo_call("b", URGENT), told)
     told.wait(2)
-    scheduler.stop(drain=True, timeout_s=10)
+    scheduler.stop(drain=True, timeout_s=HANG_S)
     assert [r.launch for r in records if isinstance(r, LaunchStart)] == [0, 1]
     assert [r.outcomes for r in records if isinstance(r, Finish)] == [(("a", "ok"),), (("b", "failed"),)]
 

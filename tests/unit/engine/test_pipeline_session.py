@@ -14,7 +14,7 @@ from plumbline.engine.sessions.pipeline import PipelineRefused, PipelineSession,
 from plumbline.engine.sessions.python import ClassFailed, PythonSession
 from plumbline.telemetry.points import KernelLaunch
 from plumbline.telemetry.sinks import MemorySink
-from plumbline.testing.sessions import EchoSession, Outcomes, SlowSession, echo_call
+from plumbline.testing.sessions import HANG_S, EchoSession, Outcomes, SlowSession, echo_call
 
 SETTINGS = VersionSettings()
 
@@ -84,7 +84,7 @@ class Overlap(EchoSession):
     def segment(self, index):
         self.seen += 1
         if self.seen == (2 if self.metadata.ref.model == "first" else 1):
-            self.meeting.wait(10)
+            self.meeting.wait(HANG_S)
 
 
 def test_two_requests_are_in_different_stages_at_once(engine, ref):

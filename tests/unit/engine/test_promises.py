@@ -16,7 +16,7 @@ from plumbline.scheduling.admission.verdict import AdmissionInfeasible, Admissio
 from plumbline.scheduling.policies.earliest_deadline_first import EarliestDeadlineFirstPolicy
 from plumbline.scheduling.policies.fifo import FifoPolicy
 from plumbline.scheduling.policies.priority import PriorityPolicy
-from plumbline.testing.sessions import Outcomes, SlowSession, echo_call
+from plumbline.testing.sessions import HANG_S, Outcomes, SlowSession, echo_call
 
 OTHER = VersionRef(model="other", version="1")
 NOW_NS = 1_000_000
@@ -46,7 +46,7 @@ class Setting:
         return [record for record in self.records if isinstance(record, kind)]
 
     def wait_for(self, kind, count=1):
-        limit_s = time.monotonic() + 10
+        limit_s = time.monotonic() + HANG_S
         while len(self.of(kind)) < count:
             assert time.monotonic() < limit_s, f"{len(self.of(kind))} of {count} {kind.__name__}"
             time.sleep(0.001)
@@ -86,7 +86,7 @@ def test_one_that_would_break_an_earlier_promise_is_refused_and_may_come_again(s
     session = setting.load(ref, (50,), gated=True)
     setting.scheduler.start()
     setting.submit("running", ref, deadline=60)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     setting.submit("tight", ref, deadline=99)
     (error,) = setting.told.wait()
     assert isinstance(error, AdmissionRefused)
@@ -103,7 +103,7 @@ def test_best_effort_runs_only_when_no_promised_job_waits(setting, ref):
     session = setting.load(ref, (50,), gated=True)
     setting.scheduler.start()
     setting.submit("running", ref, deadline=1000)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     setting.submit("early", ref, deadline=500, promise=False)
     setting.submit("none", ref)
     setting.submit("promised", ref, deadline=900)
@@ -116,7 +116,7 @@ def test_a_promise_that_is_not_kept_is_answered_late_and_recorded_with_its_cause
     session = setting.load(ref, (50,), gated=True)
     setting.scheduler.start()
     setting.submit("a", ref, deadline=60)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     setting.clock.advance(75)
     session.gate.set()
     assert isinstance(setting.told.wait()[0], InferenceResult)
@@ -130,7 +130,7 @@ def test_a_promised_job_that_expires_in_the_queue_is_a_breach_too(setting, ref):
     session = setting.load(ref, (50,), gated=True)
     setting.scheduler.start()
     setting.submit("a", ref, deadline=60)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     setting.submit("b", ref, deadline=120)
     setting.wait_for(Promise, 2)
     setting.clock.advance(500)
@@ -144,7 +144,7 @@ def test_a_cancelled_job_gives_its_promise_back(setting, ref):
     session = setting.load(ref, (50,), gated=True)
     setting.scheduler.start()
     setting.submit("a", ref, deadline=60)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     setting.submit("b", ref, deadline=100)
     setting.submit("c", ref, deadline=110)
     assert isinstance(setting.told.wait()[0], AdmissionRefused)
@@ -203,7 +203,7 @@ def test_a_task_is_interrupted_between_segments_where_there_are_instances_enough
     )
     assert setting.scheduler.register_task(task).accepted
     setting.submit("long", ref, task="long")
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     setting.submit("hasty", OTHER, deadline=100)
     setting.submit("short", OTHER, deadline=115)
     setting.wait_for(Promise, 3 if instances == 3 else 2)

@@ -12,7 +12,7 @@ from plumbline.engine.model import InputRefused
 from plumbline.engine.result import OutputUndecodable
 from plumbline.engine.sessions.python import ClassFailed, ClassRefused, PythonSession
 from plumbline.errors import DecodingError, ExecutionError
-from plumbline.testing.sessions import Outcomes
+from plumbline.testing.sessions import HANG_S, Outcomes
 
 SETTINGS = VersionSettings()
 
@@ -67,7 +67,7 @@ def test_requests_of_equal_parameters_are_stacked_and_others_are_not(engine, ref
     class Gated(Doubler):
         def run(self, inputs, parameters):
             entered.set()
-            assert gate.wait(10)
+            assert gate.wait(HANG_S)
             sizes.append(len(inputs["x"]))
             return super().run(inputs, parameters)
 
@@ -76,7 +76,7 @@ def test_requests_of_equal_parameters_are_stacked_and_others_are_not(engine, ref
     scheduler.start()
     told = Outcomes()
     scheduler.submit(ref, call("first", np.zeros((1, 2), np.float32)), told)
-    assert entered.wait(10)
+    assert entered.wait(HANG_S)
     for number in range(6):
         x = np.full((1, 2), number, np.float32)
         scheduler.submit(ref, call(f"r{number}", x, factor=3 if number % 2 else 2), told)

@@ -2,10 +2,12 @@
 
 import threading
 import time
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
 
+from plumbline.contracts.clock import FakeClock
 from plumbline.contracts.inference import InferenceResult, VersionRef
 from plumbline.engine.outcomes import (
     DeadlineMissed,
@@ -20,9 +22,35 @@ from plumbline.engine.scheduler import EngineRunning, WrongThread
 from plumbline.errors import Recoverability
 from plumbline.scheduling.policies.priority import PriorityPolicy
 from plumbline.scheduling.refusals import ExecutionRequestRefused
-from plumbline.testing.sessions import EchoRefused, EchoSession, Outcomes, SlowSession, echo_call
+from plumbline.testing.sessions import HANG_S, EchoRefused, EchoSession, Outcomes, SlowSession, echo_call
 
 LANES = pytest.mark.parametrize(("lanes", "inline"), [(1, True), (1, False), (2, True)])
+
+
+def wait_until(happened):
+    limit_s = time.monotonic() + HANG_S
+    while not happened():
+        assert time.monotonic() < limit_s
+        time.sleep(0.001)
+
+
+@contextmanager
+def stopping(scheduler, *, drain):
+    """The body runs once the loop has been told to stop; at the end the stop has returned."""
+    intake, told_to_stop = scheduler._loop.intake, threading.Event()
+    post = intake.post
+
+    def posted(handle, argument):
+        post(handle, argument)
+        told_to_stop.set()
+
+    intake.post = posted
+    stop = threading.Thread(target=scheduler.stop, kwargs={"drain": drain, "timeout_s": HANG_S})
+    stop.start()
+    assert told_to_stop.wait(HANG_S)
+    yield
+    stop.join(2 * HANG_S)
+    assert not stop.is_alive()
 
 
 def threads_of(name):
@@ -57,8 +85,10 @@ def test_stop_with_drain_answers_everything_that_was_accepted(engine, ref, lanes
     told = Outcomes()
     for number in range(20):
         scheduler.submit(ref, echo_call(f"r{number}", ref), told)
-    threading.Timer(0.05, session.gate.set).start()
-    scheduler.stop(drain=True, timeout_s=20)
+    assert session.entered.wait(HANG_S)
+    with stopping(scheduler, drain=True):
+        assert told.all == []
+        session.gate.set()
     assert len(told.all) == 20
     assert all(isinstance(outcome, InferenceResult) for outcome in told.all)
     assert threads_of("loop-b") == []
@@ -74,9 +104,13 @@ def test_stop_without_drain_ends_what_waits_and_what_runs_at_its_boundary(engine
     told = Outcomes()
     for number in range(5):
         scheduler.submit(ref, echo_call(f"r{number}", ref), told)
-    assert session.entered.wait(10)
-    threading.Timer(0.05, session.gate.set).start()
-    scheduler.stop(drain=False, timeout_s=20)
+    assert session.entered.wait(HANG_S)
+    with stopping(scheduler, drain=False):
+        if not inline or lanes > 1:  # the loop is not what stands in the launch: it ends the others at once
+            told.wait(4)
+            steps = scheduler.steps
+            wait_until(lambda: scheduler.steps > steps)
+        session.gate.set()
     assert sorted(type(outcome).__name__ for outcome in told.all) == ["EngineStopped"] * 5
     assert session.order == [0]
     assert threads_of("loop-c") == []
@@ -93,7 +127,7 @@ def test_an_engine_works_again_after_a_stop(engine, ref, lanes, inline):
         told = Outcomes()
         scheduler.submit(ref, echo_call(f"r{life}", ref), told)
         assert isinstance(told.wait()[0], InferenceResult)
-        scheduler.stop(drain=True, timeout_s=10)
+        scheduler.stop(drain=True, timeout_s=HANG_S)
         assert scheduler.steps > steps
         steps = scheduler.steps
 
@@ -108,8 +142,8 @@ def test_starting_twice_is_refused(engine):
 def test_stopping_twice_is_harmless(engine):
     scheduler = engine()
     scheduler.start()
-    scheduler.stop(drain=True, timeout_s=5)
-    scheduler.stop(drain=False, timeout_s=5)
+    scheduler.stop(drain=True, timeout_s=HANG_S)
+    scheduler.stop(drain=False, timeout_s=HANG_S)
 
 
 def test_a_stopped_engine_refuses_at_once_and_says_that_a_retry_may_work(engine, ref):
@@ -134,7 +168,7 @@ def test_one_more_than_may_wait_is_refused_at_once(engine, ref):
     scheduler.start()
     told = Outcomes()
     scheduler.submit(ref, echo_call("running", ref), told)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     for number in range(3):
         scheduler.submit(ref, echo_call(f"r{number}", ref), told)
     with pytest.raises(QueueFull) as caught:
@@ -148,21 +182,19 @@ def test_one_more_than_may_wait_is_refused_at_once(engine, ref):
 
 
 def test_submission_returns_while_the_device_stands_still(engine, ref):
-    """L4-15: with the only stream stalled inside a launch, 200 submissions take no time worth mentioning."""
+    """L4-15: with the only stream stalled inside a launch, 200 submissions return; none waits for an end."""
     scheduler = engine()
     session = SlowSession(ref, gated=True, max_rows=0)
     scheduler.load(ref, session)
     scheduler.start()
     told = Outcomes()
     scheduler.submit(ref, echo_call("stalled", ref), told)
-    assert session.entered.wait(10)
-    slowest_s = 0.0
+    assert session.entered.wait(HANG_S)
     for number in range(200):
-        began = time.monotonic()
         scheduler.submit(ref, echo_call(f"r{number}", ref), told)
-        slowest_s = max(slowest_s, time.monotonic() - began)
     assert told.all == []
-    assert slowest_s < 1.0
+    assert not session.gate.is_set()
+    assert session.order == [0]
     session.gate.set()
     assert len(told.wait(201)) == 201
 
@@ -248,7 +280,7 @@ def test_a_waiting_request_is_cancelled_without_running(engine, ref, lanes, inli
     scheduler.start()
     told = Outcomes()
     scheduler.submit(ref, echo_call("a", ref), told)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     scheduler.submit(ref, echo_call("b", ref), told)
     assert scheduler.cancel("b")
     session.gate.set()
@@ -267,7 +299,7 @@ def test_a_running_request_is_cancelled_at_the_next_boundary(engine, ref, lanes,
     scheduler.start()
     told = Outcomes()
     scheduler.submit(ref, echo_call("a", ref), told)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     assert scheduler.cancel("a")
     session.gate.set()
     (cancelled,) = told.wait()
@@ -278,16 +310,18 @@ def test_a_running_request_is_cancelled_at_the_next_boundary(engine, ref, lanes,
 
 def test_a_deadline_that_passes_in_the_queue_is_answered_and_never_runs(engine, ref):
     """L4-66."""
-    scheduler = engine(inline=False)
+    clock = FakeClock(1_000_000)
+    scheduler = engine(inline=False, clock=clock)
     session = SlowSession(ref, gated=True, max_rows=0)
     scheduler.load(ref, session)
     scheduler.start()
     told = Outcomes()
     scheduler.submit(ref, echo_call("running", ref), told)
-    assert session.entered.wait(10)
-    due_ns = time.monotonic_ns() + 30_000_000
+    assert session.entered.wait(HANG_S)
+    due_ns = clock.now_ns() + 30_000_000
     scheduler.submit(ref, echo_call("a", ref, deadline_ns=due_ns), told)
     scheduler.submit(ref, echo_call("b", ref, start_by_ns=due_ns), told)
+    clock.advance(30_000_001)
     outcomes = told.wait(2)
     assert [(type(o), o.request, o.limit, o.limit_ns) for o in outcomes] == [
         (DeadlineMissed, "a", "deadline", due_ns),
@@ -304,10 +338,7 @@ def test_the_step_counter_moves_while_the_engine_is_idle(engine):
     scheduler = engine(progress=cell)
     scheduler.start()
     first = cell[0]
-    limit_s = time.monotonic() + 20
-    while cell[0] < first + 3:
-        assert time.monotonic() < limit_s
-        time.sleep(0.01)
+    wait_until(lambda: cell[0] >= first + 3)
     assert scheduler.steps >= cell[0]
 
 
@@ -347,7 +378,7 @@ def test_the_injected_policy_alone_decides_the_order(engine, ref, policy, order)
     scheduler.start()
     told = Outcomes()
     scheduler.submit(ref, echo_call("first", ref), told)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     for number in range(4):
         scheduler.submit(ref, echo_call(f"r{number}", ref, value=number, priority=number), told)
     session.gate.set()

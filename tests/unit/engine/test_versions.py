@@ -1,6 +1,8 @@
 """Loading and unloading: one memory budget, instances, versions side by side (L3-02, L3-07, L3-21, L4-23)."""
 
+import itertools
 import threading
+import time
 
 import pytest
 
@@ -12,7 +14,7 @@ from plumbline.engine.memory import MemoryBudgetRefused
 from plumbline.engine.outcomes import VersionLoadedTwice, VersionNotLoaded
 from plumbline.errors import Recoverability
 from plumbline.scheduling.refusals import StreamUnknown
-from plumbline.testing.sessions import EchoSession, Outcomes, SlowSession, echo_call
+from plumbline.testing.sessions import HANG_S, EchoSession, Outcomes, SlowSession, echo_call
 
 SECOND = VersionRef(model="echo", version="2")
 
@@ -72,21 +74,22 @@ def test_unloading_waits_for_what_was_accepted_and_refuses_what_comes(engine, re
     told = Outcomes()
     for number in range(4):
         scheduler.submit(ref, echo_call(f"r{number}", ref), told)
-    assert session.entered.wait(10)
+    assert session.entered.wait(HANG_S)
     unloading = threading.Thread(target=scheduler.unload, args=(ref,))
     unloading.start()
-    while True:
+    for number in itertools.count():  # until the other thread has come to shut the door
         try:
-            scheduler.submit(ref, echo_call("late", ref), told)
+            scheduler.submit(ref, echo_call(f"late{number}", ref), told)
         except VersionNotLoaded:
             break
-        scheduler.cancel("late")
+        scheduler.cancel(f"late{number}")
+        time.sleep(0.01)
     assert session.closed == 0
     session.gate.set()
-    unloading.join(20)
+    unloading.join(HANG_S)
     assert not unloading.is_alive()
     assert session.closed == session.closed_instances == 1
-    answered = [o.id for o in told.all if isinstance(o, InferenceResult) and o.id != "late"]
+    answered = [o.id for o in told.all if isinstance(o, InferenceResult) and not o.id.startswith("late")]
     assert answered == ["r0", "r1", "r2", "r3"]
 
 
@@ -151,7 +154,7 @@ def test_a_python_version_that_stands_still_does_not_hold_up_the_others(engine, 
     slow_told, told = Outcomes(), Outcomes()
     for number in range(3):
         scheduler.submit(SECOND, echo_call(f"slow{number}", SECOND), slow_told)
-    assert slow.entered.wait(10)
+    assert slow.entered.wait(HANG_S)
     for number in range(5):
         scheduler.submit(ref, echo_call(f"r{number}", ref), told)
     assert len(told.wait(5)) == 5
