@@ -21,6 +21,7 @@ from plumbline.compiler.graph.graph import ExecutionGraph
 from plumbline.compiler.lowering.executable import LoweredProgram, lower_program
 from plumbline.compiler.lowering.link import find_linker, link_shared
 from plumbline.compiler.passes.pipeline import PassReport, run_passes
+from plumbline.compiler.planning.plan_file import write_plan
 from plumbline.compiler.planning.program import ProgramPlan, plan_program
 from plumbline.compiler.planning.program_text import format_program
 from plumbline.compiler.planning.segments import SegmentPlan
@@ -159,7 +160,7 @@ def compile_graph(
     Args:
         graph: verified graph.
         options: what the caller decides.
-        folder: receives manifest, program, weights and code.
+        folder: receives manifest, program, plan, weights and code.
         progress: called with the name of each stage as it starts.
     """
     seconds: dict[str, float] = {}
@@ -178,6 +179,7 @@ def compile_graph(
     clock.start("weights")
     weights_digest = write_weights(plan, optimised, folder / "weights.bin")
     (folder / "program.json").write_text(format_program(plan.program), encoding="utf-8")
+    write_plan(folder, plan.allocation)
     clock.stop()
     manifest = _manifest(graph, plan, lowered, options, system, weights_digest, sum(seconds.values()))
     manifest = with_rows(manifest, prove_rows(optimised))

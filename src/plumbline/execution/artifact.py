@@ -2,6 +2,7 @@
 
     manifest.json   what a runner needs: sizes, entry points, inputs, outputs, symbols, target
     program.json    the planned program, from which code can be made again
+    plan.json       where every buffer of the arena lies, and when; nothing that runs reads it
     weights.bin     packed weights, mapped read-only
     code.o          relocatable object; code.so beside it where a linker was found
 
@@ -23,6 +24,7 @@ from plumbline.errors import ArtifactError, BackendError, PlumblineError
 
 __all__ = [
     "MANIFEST_VERSION",
+    "PLAN_FILE",
     "Binding",
     "Manifest",
     "ManifestRefused",
@@ -34,6 +36,7 @@ __all__ = [
 
 MANIFEST_VERSION = 4
 MAX_MANIFEST_BYTES = 64 << 20
+PLAN_FILE = "plan.json"
 
 
 @dataclass(eq=False, kw_only=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plumbline.compiler.planning.memory import AllocationPlan, Placement
+from plumbline.compiler.planning.picture_thinning import merged_shape, thin_out
+from plumbline.compiler.planning.picture_words import clipped, describe, describe_rest, escaped, format_bytes
 
-__all__ = ["PLAN_DOCUMENT_VERSION", "format_bytes", "plan_document", "render_svg"]
+__all__ = ["MAX_BOXES", "PLAN_DOCUMENT_VERSION", "format_bytes", "plan_document", "render_svg"]
 
 PLAN_DOCUMENT_VERSION = 1
+MAX_BOXES = 5_000
+"""Buffers that a picture draws one by one unless it is told another number."""
 
 _LEFT, _TOP, _WIDTH, _HEIGHT, _FOOT = 92, 92, 1060, 520, 72
 _STYLE = """
@@ -19,6 +22,7 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1d243
 .grid { stroke: #e3e2de; } .axis { stroke: #667085; }
 .peak { stroke: #b42318; } .bound { stroke: #067647; } .step { fill: #067647; fill-opacity: .12; }
 .b { stroke: #fbfaf8; stroke-width: .8; fill-opacity: .88; } .w { fill-opacity: .45; }
+.rest { fill: #98a2b3; fill-opacity: .45; }
 .b:hover { fill-opacity: 1; stroke: #1d2430; } .n { font-size: 10.5px; fill: #10151d; pointer-events: none; }
 @media (prefers-color-scheme: dark) {
   text { fill: #eceff4; } .paper { fill: #14181f; } .soft { fill: #98a2b3; } .n { fill: #10151d; }
@@ -77,34 +81,43 @@ def plan_document(
 
 
 def render_svg(
-    plan: AllocationPlan, *, title: str = "Memory plan", steps: Mapping[int, str] | None = None
+    plan: AllocationPlan,
+    *,
+    title: str = "Memory plan",
+    steps: Mapping[int, str] | None = None,
+    most_boxes: int = MAX_BOXES,
 ) -> str:
     """A self-contained SVG: steps to the right, addresses upwards, one box for each buffer.
 
     Boxes carry their facts as tooltips; names are written where they fit. Colours follow the reader's light
     or dark setting. The text says nothing about the machine, so the same plan gives the same bytes.
 
+    A plan of more buffers than `most_boxes` is thinned, and the picture says so: those that take the most
+    bytes x steps are boxes, the others one grey shape behind them.
+
     Args:
         plan: the plan; may be empty.
         title: heading, any text.
         steps: step index -> name, shown in the tooltips.
+        most_boxes: drawn one by one.
     """
     count = max((placement.last for placement in plan.placements), default=0) + 1
     top = max(plan.peak_bytes, 1)
     scale_x, scale_y = _WIDTH / count, _HEIGHT / (top * 1.04)
-    boxes = sorted(plan.placements, key=lambda p: -(p.last - p.first + 1) * p.size_bytes)
+    boxes, rest = thin_out(plan.placements, most_boxes)
     total_width, total_height = _LEFT + _WIDTH + 28, _TOP + _HEIGHT + _FOOT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total_width} {total_height}" '
         f'role="img" aria-labelledby="plan-title plan-desc">',
-        f'<title id="plan-title">{escape(title)}</title>',
-        f'<desc id="plan-desc">{escape(describe(plan))}</desc>',
+        f'<title id="plan-title">{escaped(title)}</title>',
+        f'<desc id="plan-desc">{escaped(describe(plan) + describe_rest(rest))}</desc>',
         f"<style>{_STYLE}</style>",
         f'<rect width="{total_width}" height="{total_height}" class="paper"/>',
-        *_heading(plan, title),
+        *_heading(plan, title, rest),
         *_axes(count, top, scale_x, scale_y),
         _bound_step(plan, scale_x),
-        *(_box(box, at, scale_x, scale_y, steps or {}) for at, box in enumerate(boxes) if box.size_bytes),
+        _rest(rest, scale_x, scale_y),
+        *(_box(box, at, scale_x, scale_y, steps or {}) for at, box in enumerate(boxes)),
         *_levels(plan, scale_y),
         *_legend(),
         "</svg>",
@@ -112,45 +125,16 @@ def render_svg(
     return "\n".join(part for part in parts if part) + "\n"
 
 
-def describe(plan: AllocationPlan) -> str:
-    """The plan in sentences, for readers who do not see the picture."""
-    largest = sorted(plan.placements, key=lambda p: (-p.size_bytes, p.name))[:5]
-    listed = "; ".join(
-        f"{p.name}, {format_bytes(p.size_bytes)} at byte {p.offset_bytes}, steps {p.first} to {p.last}"
-        for p in largest
-    )
-    over = 100 * (plan.peak_bytes / plan.lower_bound_bytes - 1) if plan.lower_bound_bytes else 0.0
-    return (
-        f"{len(plan.placements)} buffers. The arena holds {plan.peak_bytes} bytes, {over:.1f} % over the "
-        f"lower bound of {plan.lower_bound_bytes} bytes, which is reached at step {plan.lower_bound_step}. "
-        f"Reuse saves {plan.reuse_percent:.1f} % of {plan.naive_bytes} bytes. Largest: {listed or 'none'}."
-    )
-
-
-def format_bytes(size_bytes: int) -> str:
-    """A size for people, in binary units.
-
-    >>> format_bytes(1536), format_bytes(12)
-    ('1.50 KiB', '12 B')
-    """
-    size, unit = float(size_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size_bytes} B" if unit == "B" else f"{size:.2f} {unit}"
-
-
-def _heading(plan: AllocationPlan, title: str) -> list[str]:
+def _heading(plan: AllocationPlan, title: str, rest: Sequence[Placement]) -> list[str]:
     facts = (
         f"peak {format_bytes(plan.peak_bytes)} · lower bound {format_bytes(plan.lower_bound_bytes)} · "
         f"without reuse {format_bytes(plan.naive_bytes)} ({plan.reuse_percent:.1f} % saved) · "
-        f"{len(plan.placements)} buffers"
+        f"{len(plan.placements)} buffers" + (f", {len(rest)} of them together in grey" if rest else "")
     )
     shown = title if len(title) <= 90 else title[:89] + "…"
     return [
-        f'<text class="head" x="{_LEFT}" y="36">{escape(shown)}</text>',
-        f'<text class="soft" x="{_LEFT}" y="58">{escape(facts)}</text>',
+        f'<text class="head" x="{_LEFT}" y="36">{escaped(shown)}</text>',
+        f'<text class="soft" x="{_LEFT}" y="58">{escaped(facts)}</text>',
     ]
 
 
@@ -192,6 +176,26 @@ def _bound_step(plan: AllocationPlan, scale_x: float) -> str:
     return f'<rect class="step" x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{_HEIGHT}"/>'
 
 
+def _rest(rest: Sequence[Placement], scale_x: float, scale_y: float) -> str:
+    """One shape for all these buffers."""
+    if not rest:
+        return ""
+    boxes = [
+        (
+            p.first * scale_x,
+            _HEIGHT - (p.offset_bytes + p.size_bytes) * scale_y,
+            (p.last - p.first + 1) * scale_x,
+            p.size_bytes * scale_y,
+        )
+        for p in rest
+    ]
+    shape = merged_shape(boxes, _WIDTH, _HEIGHT)
+    return (
+        f"<g><title>{escaped(describe_rest(rest).strip())}</title>"
+        f'<path class="rest" transform="translate({_LEFT} {_TOP})" d="{shape}"/></g>'
+    )
+
+
 def _box(box: Placement, at: int, scale_x: float, scale_y: float, steps: Mapping[int, str]) -> str:
     x, width = _LEFT + box.first * scale_x, (box.last - box.first + 1) * scale_x
     height = box.size_bytes * scale_y
@@ -199,10 +203,10 @@ def _box(box: Placement, at: int, scale_x: float, scale_y: float, steps: Mapping
     span = f"steps {_named(box.first, steps)} to {_named(box.last, steps)}"
     if box.first == box.last:
         span = f"step {_named(box.first, steps)}"
-    tip = f"{box.name}: {format_bytes(box.size_bytes)} at byte {box.offset_bytes}, {span}"
+    tip = f"{clipped(box.name)}: {format_bytes(box.size_bytes)} at byte {box.offset_bytes}, {span}"
     kind = "b w" if box.name.endswith("/workspace") else "b"
     return (
-        f'<g><title>{escape(tip)}</title><rect class="{kind}" x="{x:.2f}" y="{y:.2f}" '
+        f'<g><title>{escaped(tip)}</title><rect class="{kind}" x="{x:.2f}" y="{y:.2f}" '
         f'width="{max(width, 0.6):.2f}" height="{max(height, 0.6):.2f}" '
         f'rx="{min(3.0, width / 6, height / 6):.1f}" fill="{_COLOURS[at % len(_COLOURS)]}"/>'
         f"{_box_text(box.name, x, y, width, height)}</g>"
@@ -220,12 +224,12 @@ def _box_text(name: str, x: float, y: float, width: float, height: float) -> str
     cx, cy = x + width / 2, y + height / 2
     turn = "" if upright else f' transform="rotate(-90 {cx:.1f} {cy:.1f})"'
     return (
-        f'<text class="n" x="{cx:.1f}" y="{cy + 3.8:.1f}" text-anchor="middle"{turn}>{escape(shown)}</text>'
+        f'<text class="n" x="{cx:.1f}" y="{cy + 3.8:.1f}" text-anchor="middle"{turn}>{escaped(shown)}</text>'
     )
 
 
 def _named(step: int, steps: Mapping[int, str]) -> str:
-    return f"{step} ({steps[step]})" if step in steps else str(step)
+    return f"{step} ({clipped(steps[step])})" if step in steps else str(step)
 
 
 def _levels(plan: AllocationPlan, scale_y: float) -> list[str]:
