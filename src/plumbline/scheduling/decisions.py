@@ -35,7 +35,7 @@ from plumbline.contracts.records import (
 from plumbline.contracts.requests import RequestId
 from plumbline.scheduling.batch_group import BatchGroup
 from plumbline.scheduling.departures import Departures
-from plumbline.scheduling.execution_limits import verify_execution_request
+from plumbline.scheduling.execution_limits import VerifiedRequest, verify_execution_request
 from plumbline.scheduling.facts import request_facts
 from plumbline.scheduling.launch import Hold, Launch, SelectionReason
 from plumbline.scheduling.policy import Key, SchedulingPolicy
@@ -115,15 +115,22 @@ class DecisionCore:
         return (value % (1 << 128)).to_bytes(16, "little")
 
     def submit(self, request: ExecutionRequest, now_ns: int) -> None:
-        """Queue a request.
+        """Queue a request, after a look at its numbers.
+
+        Raises:
+            ExecutionRequestRefused, PriorityRefused: a field makes no sense.
+            QueueFull, DuplicateRequest, StreamUnknown: see `enter`.
+        """
+        self.enter(verify_execution_request(request), now_ns)
+
+    def enter(self, request: VerifiedRequest, now_ns: int) -> None:
+        """Queue a request whose numbers its submitter has looked at.
 
         Raises:
             QueueFull: the queue is at its bound; nothing was queued. Costs constant time.
             DuplicateRequest: a request of this id is queued or running.
-            ExecutionRequestRefused, PriorityRefused: a field makes no sense.
             StreamUnknown: it is bound to a stream that is not there.
         """
-        verify_execution_request(request)
         if request.stream is not None:
             self._verify_stream(request.stream)
         self._verify_new(request.id)

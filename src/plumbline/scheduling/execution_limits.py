@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NewType
+
 from plumbline.contracts.requests import verify_priority
 from plumbline.scheduling.refusals import ExecutionRequestRefused
 from plumbline.scheduling.request import ExecutionRequest
 
-__all__ = ["LATEST_NS", "LONGEST_COST_NS", "MOST_SEGMENTS", "verify_execution_request"]
+__all__ = ["LATEST_NS", "LONGEST_COST_NS", "MOST_SEGMENTS", "VerifiedRequest", "verify_execution_request"]
 
 LATEST_NS = 1 << 62
 """Times are below this: 146 years after the machine started."""
@@ -16,9 +18,12 @@ LONGEST_COST_NS = 3600 * 1_000_000_000
 
 MOST_SEGMENTS = 65536
 
+VerifiedRequest = NewType("VerifiedRequest", ExecutionRequest)
+"""A request that `verify_execution_request` has seen; who has one need not look again."""
 
-def verify_execution_request(request: ExecutionRequest) -> None:
-    """Check the numbers of a request.
+
+def verify_execution_request(request: ExecutionRequest) -> VerifiedRequest:
+    """Check the numbers of a request; the request itself, as one that was checked.
 
     Raises:
         ExecutionRequestRefused: naming the field: a deadline at or before arrival, a negative cost, segment
@@ -40,6 +45,7 @@ def verify_execution_request(request: ExecutionRequest) -> None:
         _verify_whole(request, "period_ns", request.period_ns, 1, LATEST_NS)
     if request.batch is not None:
         _verify_batch(request)
+    return VerifiedRequest(request)
 
 
 def _verify_segments(request: ExecutionRequest) -> None:

@@ -11,6 +11,7 @@ from plumbline.contracts.records import Held, Record, Refusal, Selection
 from plumbline.contracts.requests import PriorityRefused, RequestId, TenantId
 from plumbline.errors import Recoverability
 from plumbline.scheduling.decisions import DecisionCore
+from plumbline.scheduling.execution_limits import verify_execution_request
 from plumbline.scheduling.launch import Hold, Launch, SelectionReason
 from plumbline.scheduling.policies.earliest_deadline_first import EarliestDeadlineFirstPolicy
 from plumbline.scheduling.policies.fifo import FifoPolicy
@@ -149,6 +150,24 @@ def test_a_field_that_makes_no_sense_is_refused_by_name(change: dict[str, Any], 
     with pytest.raises(ExecutionRequestRefused, match=named):
         core.submit(request("a", **change), 200)
     assert core.depth == 0
+
+
+def test_a_request_that_its_submitter_looked_at_enters_as_any_other_and_keeps_the_other_bounds() -> None:
+    """L4-03: one look at the numbers is enough; ids, streams and room are the business of the core."""
+    core, other = core_of(), core_of()
+    verified = verify_execution_request(request("a", deadline_ns=900))
+    assert verified == request("a", deadline_ns=900)
+    core.enter(verified, 5)
+    other.submit(request("a", deadline_ns=900), 5)
+    assert core.snapshot() == other.snapshot()
+    with pytest.raises(DuplicateRequest):
+        core.enter(verified, 6)
+    with pytest.raises(StreamUnknown):
+        core.enter(verify_execution_request(request("b", stream=7)), 6)
+    for number in range(core.capacity - 1):
+        core.enter(verify_execution_request(request(f"r{number}")), 7)
+    with pytest.raises(QueueFull):
+        core.enter(verify_execution_request(request("last")), 8)
 
 
 @pytest.mark.parametrize("priority", [-1, 10, 2.0, True])

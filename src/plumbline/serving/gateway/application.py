@@ -8,14 +8,12 @@ route table.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from plumbline.contracts.identity import LOCAL_PRINCIPAL, Principal
-from plumbline.contracts.requests import RequestId, verify_request_id
+from plumbline.contracts.requests import verify_request_id
 from plumbline.errors import PlumblineError
 from plumbline.serving.gateway.api_versions import VENDOR, negotiate, version_in_path
 from plumbline.serving.gateway.asgi import Message, Receive, Scope, Send
@@ -32,6 +30,7 @@ from plumbline.serving.gateway.refusals import (
     MethodRefused,
     RouteUnknown,
 )
+from plumbline.serving.gateway.request_ids import RequestIds
 from plumbline.serving.gateway.service_routes import ServiceRoutes
 from plumbline.serving.open_inference.exchange import JSON, Answer, Asked
 from plumbline.serving.open_inference.openapi import openapi_document
@@ -98,8 +97,7 @@ class GatewayApplication:
         self._table = RouteTable([*service.routes(), *self._open_inference.routes()])
         self.openapi = openapi_document(options.name, options.version, self._table.routes)
         service.own_openapi = self.openapi
-        self._prefix = f"{secrets.token_hex(4)}-"
-        self._count = itertools.count(1)
+        self._ids = RequestIds(is_taken=self.flights.has)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event of ASGI."""
@@ -124,7 +122,7 @@ class GatewayApplication:
         method: str = scope["method"]
         path: str = scope["path"]
         given_id = headers.get(b"x-request-id")
-        request_id = RequestId(f"{self._prefix}{next(self._count):x}")
+        request_id = self._ids.make()
         origin: bytes | None = None
         asked = Asked(method=method, path=path, request_id=request_id, headers=headers, arrived_ns=arrived_ns)
         flight: Flight | None = None
@@ -348,7 +346,7 @@ class GatewayApplication:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         native = self.parts.native
-        request_id = RequestId(f"{self._prefix}{next(self._count):x}")
+        request_id = self._ids.make()
         principal: Principal | None
         try:
             if native is None or self.flights.is_draining:

@@ -60,6 +60,10 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flights)
 
+    def has(self, request_id: RequestId) -> bool:
+        """Whether a request of this id is in flight."""
+        return request_id in self._flights
+
     @property
     def is_draining(self) -> bool:
         """Whether nothing new is taken."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +14,7 @@ from plumbline.serving.gateway.asgi import Message
 from plumbline.serving.gateway.flights import Flights
 from plumbline.serving.gateway.parts import Gateway
 from plumbline.serving.gateway.problems import as_plumbline_error
+from plumbline.serving.gateway.request_ids import RequestIds
 from plumbline.serving.grpc.messages import Caller
 from plumbline.serving.grpc.statuses import status_of, trailing_metadata
 from plumbline.serving.ports import Permission
@@ -33,8 +32,7 @@ class Calls:
 
     def __init__(self, parts: Gateway, flights: Flights) -> None:
         self._parts, self._flights = parts, flights
-        self._prefix = f"{secrets.token_hex(4)}-g"
-        self._count = itertools.count(1)
+        self._ids = RequestIds("g", flights.has)
 
     def guarded(self, handle: Handle, permission: Permission | None) -> Method:
         """A method of the service from one that knows no gRPC."""
@@ -64,7 +62,7 @@ class Calls:
 
     def new_id(self) -> RequestId:
         """A request id that no other request of this process has."""
-        return RequestId(f"{self._prefix}{next(self._count):x}")
+        return self._ids.make()
 
     def identify(self, context: Context, otherwise: RequestId) -> RequestId:
         """The id that the client gave in `x-request-id`, verified, or the other."""
