@@ -3,7 +3,8 @@
 Entries: `echo` (x FP32 [-1] -> y the same, pid INT64 [1]), `text` (t BYTES [-1] -> u the same), `ballast:N`
 (as echo, and holds N bytes), `refuse` (cannot be loaded), `slow:S` (as echo, loading takes S seconds),
 `die:FILE` (loading ends the process unless FILE, a name in the version's folder, exists; it is made first),
-`die-always` (loading always ends it).
+`die-always` (loading always ends it), `gate:FILE` (as echo, loading waits until FILE is in the version's
+folder), `fickle:FILE` (as echo, cannot be loaded while FILE is in the version's folder).
 
 Parameter `do` of a call: `sleep:S`, `exit:CODE`, `segfault`, `raise`, `fatal`, `freeze` (SIGSTOP), `print:N`,
 `poison` (kills the process itself), `fill:N` (N values come out).
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ from plumbline.errors import BackendError, Recoverability, ValidationError
 from plumbline.scheduling.policies.registry import open_policy
 
 __all__ = ["FatalOnPurpose", "RefusedOnPurpose", "make_test_scheduler", "open_test_session"]
+
+_GATE_S = 60.0
 
 
 @dataclass(eq=False, kw_only=True)
@@ -158,6 +162,10 @@ def open_test_session(spec: VersionSpec) -> _Echo:
         raise RefusedOnPurpose(what="load")
     if action == "slow":
         time.sleep(float(argument))
+    if action == "gate":
+        _wait_for(spec.folder / argument)
+    if action == "fickle" and (spec.folder / argument).exists():
+        raise RefusedOnPurpose(what="load")
     if action == "die-always":
         os.kill(os.getpid(), signal.SIGSEGV)
     if action == "die":
@@ -166,6 +174,12 @@ def open_test_session(spec: VersionSpec) -> _Echo:
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
     return _Echo(spec, int(argument) if action == "ballast" else 0)
+
+
+def _wait_for(file: Path) -> None:
+    end_s = time.monotonic() + _GATE_S
+    while not file.exists() and time.monotonic() < end_s:
+        time.sleep(0.01)
 
 
 def make_test_scheduler(**arguments: Any) -> Scheduler:
@@ -177,4 +191,5 @@ def make_test_scheduler(**arguments: Any) -> Scheduler:
         capacity=1024,
         progress=arguments.get("progress"),
         name=arguments.get("name", "test"),
+        inlet=arguments.get("inlet"),
     )

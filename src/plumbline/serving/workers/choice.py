@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from plumbline.errors import PlumblineError
-from plumbline.serving.workers.failures import IntakeFull, NoWorkerReady, PoolDegraded, WorkerUnknown
+from plumbline.serving.workers.failures import (
+    IntakeFull,
+    NoWorkerReady,
+    PoolDegraded,
+    VersionNotBack,
+    WorkerUnknown,
+)
+from plumbline.serving.workers.journal import MAX_SEEN, LoadedVersion
 from plumbline.serving.workers.link import WorkerLink
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.place import WorkerPlace
@@ -38,32 +45,53 @@ class WorkerChoice:
         place = self._places.get(worker)
         return None if place is None else place.link
 
-    def choose(self, worker: str | None) -> tuple[WorkerPlace, WorkerLink]:
-        """A worker for a new call.
+    def holding(self, version: LoadedVersion) -> list[WorkerPlace]:
+        """Places that take calls of this version."""
+        return [place for place in self._places.values() if place.takes(version)]
+
+    def choose(self, version: LoadedVersion, worker: str | None) -> tuple[WorkerPlace, WorkerLink]:
+        """A worker for a new call of this version.
 
         Raises:
-            WorkerUnknown, NoWorkerReady, PoolDegraded, IntakeFull: there is none for it.
+            WorkerUnknown, NoWorkerReady, VersionNotBack, PoolDegraded, IntakeFull: there is none for it.
         """
         best: WorkerPlace | None = None
         for place in self._places.values() if worker is None else [self.named(worker)]:
-            fits = place.is_ready and not place.leaving
+            fits = place.takes(version) and not place.leaving
             if fits and (best is None or len(place.sent) < len(best.sent)):
                 best = place
         if best is None or best.link is None:
-            raise self.none_ready(worker)
+            raise self.none_ready(worker, version)
         limit = self._options.calls_per_worker
         if len(best.sent) >= limit:
             raise self._full("calls of the worker", limit, limit)
         return best, best.link
 
-    def choose_for_suspect(self) -> tuple[WorkerPlace, WorkerLink] | None:
+    def choose_for_suspect(self, version: LoadedVersion) -> tuple[WorkerPlace, WorkerLink] | None:
         """A worker for a call whose last one died."""
         best: WorkerPlace | None = None
         for place in self._places.values():
-            fits = place.is_ready and not place.leaving and place.suspects < self._options.suspects_at_once
+            fits = not self.unfit_for_suspect(place, version)
             if fits and (best is None or len(place.sent) < len(best.sent)):
                 best = place
         return None if best is None or best.link is None else (best, best.link)
+
+    def unfit_for_suspect(self, place: WorkerPlace, version: LoadedVersion) -> str:
+        """Why a place does not take such a call now; empty when it does."""
+        if not place.is_ready:
+            return f"it is {place.state.value}"
+        if place.leaving:
+            return "it is leaving"
+        if not place.takes(version):
+            return "the version is not loaded in it"
+        if place.suspects >= self._options.suspects_at_once:
+            return "it has a call already whose worker died"
+        return ""
+
+    def unfit(self, version: LoadedVersion) -> tuple[tuple[str, str], ...]:
+        """Every place that takes no call of this version whose worker died, and why."""
+        pairs = ((p.name, self.unfit_for_suspect(p, version)) for p in self._places.values())
+        return tuple((name, reason) for name, reason in pairs if reason)
 
     def named(self, worker: str) -> WorkerPlace:
         """The place of this name.
@@ -102,8 +130,8 @@ class WorkerChoice:
         """No worker is ready, and one dies faster than it becomes ready."""
         return not self.ready() and any(place.is_degraded for place in self._places.values())
 
-    def none_ready(self, worker: str | None = None) -> PlumblineError:
-        """Why no worker takes a call now."""
+    def none_ready(self, worker: str | None = None, version: LoadedVersion | None = None) -> PlumblineError:
+        """Why no worker takes a call now, or none of this version."""
         places = list(self._places.values()) if worker is None else [self.named(worker)]
         degraded = [place for place in places if place.is_degraded]
         if degraded and not any(place.is_ready for place in places):
@@ -112,8 +140,23 @@ class WorkerChoice:
                 reason=degraded[-1].last_reason,
                 retry_after_s=self._options.max_backoff_s,
             )
-        states = ", ".join(f"{place.name} {place.state.value}" for place in places) or "there are no workers"
+        if version is not None and version.load_faults >= MAX_SEEN:
+            return self.not_back(version)
+        without = "" if version is None else f", {version.spec.ref} not loaded in it"
+        states = ", ".join(
+            f"{place.name} {place.state.value}{without if place.is_ready else ''}" for place in places
+        )
+        states = states or "there are no workers"
         return NoWorkerReady(states=states, retry_after_s=self._options.retry_after_s)
+
+    def not_back(self, version: LoadedVersion) -> VersionNotBack:
+        """Why a version that replacements cannot load takes no call."""
+        return VersionNotBack(
+            version=str(version.spec.ref),
+            tries=version.load_faults,
+            reason=version.load_reason,
+            retry_after_s=self._options.max_backoff_s,
+        )
 
     def _full(self, what: str, used: int, limit: int) -> IntakeFull:
         return IntakeFull(what=what, used=used, limit=limit, retry_after_s=self._options.retry_after_s)

@@ -69,7 +69,7 @@ class CallDesk:
             PlumblineError: the refusal, or the outcome.
         """
         self.journal.verify_new(call.id)
-        place, link = self._choice.choose(worker)
+        place, link = self._choice.choose(version, worker)
         packed, size = tensors.pack(call.inputs)
         if size > self._options.max_call_bytes:
             raise CallTooLarge(what="inputs", size_bytes=size, limit_bytes=self._options.max_call_bytes)
@@ -164,7 +164,7 @@ class CallDesk:
                 self._waiting.append(entry)
 
     def _dispatch(self, entry: Entry) -> bool:
-        chosen = self._choice.choose_for_suspect()
+        chosen = self._choice.choose_for_suspect(entry.version)
         if chosen is None:
             return False
         place, link = chosen
@@ -281,11 +281,19 @@ class CallDesk:
                 self._waiting.append(entry)
         self.dispatch_waiting()
 
-    def fail_waiting(self, make_error: Callable[[], PlumblineError]) -> None:
-        """No worker will come soon: those that wait for one are failed."""
+    def waiting_versions(self) -> set[int]:
+        """Handles of the versions with accepted calls that have no worker."""
+        return {entry.version.handle for entry in self._waiting if entry.state is CallState.ACCEPTED}
+
+    def fail_waiting(
+        self, make_error: Callable[[], PlumblineError], version: LoadedVersion | None = None
+    ) -> None:
+        """No worker will come soon, or none with this version: calls that wait for one are failed."""
         waiting, self._waiting = self._waiting, deque()
         for entry in waiting:
-            if entry.state is CallState.ACCEPTED:
+            if version is not None and entry.version is not version:
+                self._waiting.append(entry)
+            elif entry.state is CallState.ACCEPTED:
                 self._end(entry, CallEvent.FAIL, make_error())
 
     async def drained(self, timeout_s: float) -> None:

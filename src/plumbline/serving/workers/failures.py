@@ -30,6 +30,7 @@ __all__ = [
     "ProtocolViolated",
     "ScaleRefused",
     "TensorRefused",
+    "VersionNotBack",
     "WorkerBroken",
     "WorkerLostTwice",
     "WorkerNotStarted",
@@ -78,6 +79,24 @@ class PoolDegraded(BackendError):
     http_status = 503
 
     deaths: int
+    reason: str
+    retry_after_s: float
+
+
+@dataclass(eq=False, kw_only=True)
+class VersionNotBack(BackendError):
+    """A version was loaded, and its worker's replacements cannot load it. Others serve meanwhile; it is tried
+    again, ever more rarely.
+    """
+
+    code = "backend.workers_version_not_back"
+    owner = "serving.workers"
+    template = "version {version} could not be loaded again, {tries} times, the last with {reason}"
+    recoverability = Recoverability.TRANSIENT
+    http_status = 503
+
+    version: str
+    tries: int
     reason: str
     retry_after_s: float
 

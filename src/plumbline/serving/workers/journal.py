@@ -73,6 +73,11 @@ class LoadedVersion:
     """A version that the pool serves. Owned by the pool's loop.
 
     `alive` counts its accepted calls; `idle` is set when the last of them ends, once somebody waits for it.
+
+    Attributes:
+        load_s: seconds that its last load took; what loads fast is loaded first in a replacement.
+        load_faults: loads in a row that failed in a replacement, or ended it, the last for `load_reason`.
+        not_before_s: no replacement loads it before this moment, on the loop's clock.
     """
 
     handle: int
@@ -81,12 +86,29 @@ class LoadedVersion:
     alive: int = 0
     leaving: bool = False
     idle: asyncio.Event | None = None
+    load_s: float = 0.0
+    load_faults: int = 0
+    load_reason: str = ""
+    not_before_s: float = 0.0
 
 
 class Entry:
-    """One accepted call. Owned by the journal's loop; `seen` counts workers that had it when they ended."""
+    """One accepted call. Owned by the journal's loop; `seen` counts workers that had it when they ended, the
+    last of them at `lost_ns`.
+    """
 
-    __slots__ = ("call", "future", "number", "seen", "slot", "state", "unwanted", "version", "worker")
+    __slots__ = (
+        "call",
+        "future",
+        "lost_ns",
+        "number",
+        "seen",
+        "slot",
+        "state",
+        "unwanted",
+        "version",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -100,6 +122,7 @@ class Entry:
         self.seen = 0
         self.slot: tuple[int, int] | None = None
         self.worker = ""
+        self.lost_ns = 0
         self.unwanted = False
 
 

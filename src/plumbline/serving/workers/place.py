@@ -6,10 +6,12 @@ import asyncio
 import time
 from typing import Protocol
 
+from plumbline.contracts.models import ModelMetadata
+from plumbline.contracts.versions import VersionSpec
 from plumbline.errors import PlumblineError
 from plumbline.serving.ports import WorkerState, WorkerStatus
 from plumbline.serving.workers.failures import WorkerNotStarted
-from plumbline.serving.workers.journal import Entry
+from plumbline.serving.workers.journal import Entry, LoadedVersion
 from plumbline.serving.workers.lifecycle import WorkerEvent, apply
 from plumbline.serving.workers.link import LinkEnded, WorkerLink
 from plumbline.serving.workers.options import PoolOptions
@@ -28,7 +30,7 @@ class PlaceOwner(Protocol):
         """Start the next generation."""
 
     async def load_committed(self, place: WorkerPlace) -> None:
-        """Load everything that is loaded elsewhere, then call `place.take_calls`, with no change between."""
+        """Load everything that is loaded elsewhere, and call `place.take_calls` as soon as one version is."""
 
     def place_lost(self, place: WorkerPlace, link: WorkerLink, reason: str) -> None:
         """Its worker is gone; its calls wait in `place.sent`."""
@@ -42,6 +44,7 @@ class WorkerPlace:
 
     Attributes:
         sent: calls that its worker has, by number.
+        loaded: versions that its worker has loaded and warmed up, by handle.
         suspects: of them, those whose last worker died.
         own_files: of them, those with a file of their own.
         deaths: in a row without steady readiness between, the last for `last_reason`. A worker that was ready
@@ -56,6 +59,10 @@ class WorkerPlace:
         self.state = WorkerState.DEAD
         self.link: WorkerLink | None = None
         self.sent: dict[int, Entry] = {}
+        self.loaded: dict[int, ModelMetadata] = {}
+        self._names: tuple[str, ...] = ()
+        self._memory_bytes = 0
+        self._ready_at_s = 0.0
         self.suspects = 0
         self.own_files = 0
         self.deaths = 0
@@ -80,7 +87,11 @@ class WorkerPlace:
         """Whether it dies faster than it becomes ready."""
         return self.deaths >= self._options.storm_deaths
 
-    def status(self, versions: tuple[str, ...], memory_bytes: int) -> WorkerStatus:
+    def takes(self, version: LoadedVersion) -> bool:
+        """Whether calls of this version may be sent to it."""
+        return version.handle in self.loaded and self.is_ready
+
+    def status(self) -> WorkerStatus:
         """As the port shows it."""
         link = self.link
         running = 0 if link is None or not self.sent else link.running
@@ -92,8 +103,8 @@ class WorkerPlace:
             queued=max(len(self.sent) - running, 0),
             running=running,
             steps=0 if link is None else link.steps,
-            versions=versions if self.is_ready else (),
-            memory_bytes=memory_bytes if self.is_ready else 0,
+            versions=self._names if self.is_ready else (),
+            memory_bytes=self._memory_bytes if self.is_ready else 0,
             budget_bytes=None if link is None else link.budget_bytes,
         )
 
@@ -113,34 +124,25 @@ class WorkerPlace:
         if not self.is_degraded:
             self.settled.clear()
         self.apply(WorkerEvent.START)
+        self._ready_at_s = 0.0
         try:
             link = self.link = self._owner.open_link(self)
         except OSError as error:
-            self._note_death(f"cannot start: {type(error).__name__}", 0.0)
+            self._note_death(f"cannot start: {type(error).__name__}")
             self.apply(WorkerEvent.LOST)
             return
         watching = asyncio.create_task(self._watch(link), name=f"{self.name} watch")
-        ready_at = 0.0
         try:
             await link.opened()
             await self._owner.load_committed(self)
-            if self.is_ready:
-                ready_at = time.monotonic()
-                self.settled.set()
-                self._owner.announce(
-                    "worker.started" if self.generation == 1 else "worker.replaced",
-                    self.name,
-                    generation=self.generation,
-                    pid=link.process.pid,
-                )
             await asyncio.shield(link.ended)
         except (PlumblineError, LinkEnded) as error:
             link.end(error.reason if isinstance(error, WorkerNotStarted) else str(error))
         finally:
             watching.cancel()
-            await self._bury(link, ready_at)
+            await self._bury(link)
 
-    async def _bury(self, link: WorkerLink, ready_at: float) -> None:
+    async def _bury(self, link: WorkerLink) -> None:
         """The worker is dead before anything of it is given to another."""
         link.end("told to stop")
         if self.state is not WorkerState.STALLED:
@@ -150,30 +152,77 @@ class WorkerPlace:
         if self.state is WorkerState.STALLED:
             self.apply(WorkerEvent.LOST)
         reason = link.ended.result()
-        self._note_death(reason, ready_at)
+        self._note_death(reason)
         self.link = None
+        self.loaded.clear()
+        self._note_loaded()
         self._owner.place_lost(self, link, reason)
 
     def take_calls(self) -> None:
-        """Its worker has loaded everything."""
-        if self.state is WorkerState.STARTING:
-            self.apply(WorkerEvent.READY)
+        """Calls of what its worker has loaded may be sent to it from now on. Idempotent."""
+        link = self.link
+        if self.state is not WorkerState.STARTING or link is None or link.ended.done():
+            return
+        self.apply(WorkerEvent.READY)
+        self._ready_at_s = time.monotonic()
+        self.settled.set()
+        self._owner.announce(
+            "worker.started" if self.generation == 1 else "worker.replaced",
+            self.name,
+            generation=self.generation,
+            pid=link.process.pid,
+        )
 
-    def _note_death(self, reason: str, ready_at: float) -> None:
+    def _note_death(self, reason: str) -> None:
         self.last_reason = reason
-        steady = ready_at > 0.0 and (bool(self.sent) or time.monotonic() - ready_at >= _STEADY_S)
+        ready_at_s = self._ready_at_s
+        steady = ready_at_s > 0.0 and (bool(self.sent) or time.monotonic() - ready_at_s >= _STEADY_S)
         self.deaths = 1 if steady else self.deaths + 1
 
+    def pause_s(self, tries: int) -> float:
+        """How long to wait after `tries` that failed, beside the first."""
+        return min(self._options.backoff_s * float(1 << min(tries, 30)), self._options.max_backoff_s)
+
     async def _wait_to_replace(self) -> None:
-        options = self._options
-        exponent = min(self.deaths - 2, 30)
-        wait_s = min(options.backoff_s * 2**exponent, options.max_backoff_s)
-        if self.is_degraded:
-            wait_s = options.max_backoff_s
+        wait_s = self._options.max_backoff_s if self.is_degraded else self.pause_s(max(self.deaths - 2, 0))
         try:
             await asyncio.wait_for(self._left.wait(), wait_s)
         except TimeoutError:
             return
+
+    # -- versions --------------------------------------------------------------------------------------------
+
+    async def load(self, handle: int, spec: VersionSpec) -> ModelMetadata:
+        """Load a version in the worker that is here now.
+
+        Raises:
+            PlumblineError: what the worker said.
+            LinkEnded: there is none, or it ended.
+        """
+        link = self._living_link()
+        metadata = await link.load(handle, spec)
+        if link is not self.link:
+            raise LinkEnded(self.last_reason)
+        self.loaded[handle] = metadata
+        self._note_loaded()
+        return metadata
+
+    async def unload(self, handle: int) -> None:
+        """Unload a version; it takes no calls of it from now on. Raises as `load`."""
+        self.loaded.pop(handle, None)
+        self._note_loaded()
+        await self._living_link().unload(handle)
+
+    def _living_link(self) -> WorkerLink:
+        if self.link is None:
+            raise LinkEnded(self.last_reason or "it has not started")
+        return self.link
+
+    def _note_loaded(self) -> None:
+        self._names = tuple(str(metadata.ref) for metadata in self.loaded.values())
+        self._memory_bytes = sum(metadata.memory_bytes for metadata in self.loaded.values())
+
+    # -- watch -----------------------------------------------------------------------------------------------
 
     async def _watch(self, link: WorkerLink) -> None:
         options = self._options

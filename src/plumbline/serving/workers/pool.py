@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-
-import zmq
 
 from plumbline.contracts.inference import InferenceCall, InferenceResult, InferenceTiming, VersionRef
 from plumbline.contracts.models import ModelMetadata
@@ -23,7 +21,7 @@ from plumbline.serving.workers.journal import MAX_SEEN, LoadedVersion
 from plumbline.serving.workers.link import LinkEnded, WorkerLink
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.place import WorkerPlace
-from plumbline.serving.workers.versions import LoadedVersions
+from plumbline.serving.workers.versions import LoadedVersions, next_to_load
 
 __all__ = ["MAX_WORKERS", "OnEvent", "ProcessPool", "no_event", "nobody_is_told"]
 
@@ -82,8 +80,6 @@ class ProcessPool:
         Raises:
             PoolDegraded: none comes up.
         """
-        self._folder = Path(tempfile.mkdtemp(prefix="plumb-"))
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._desk = CallDesk(self._choice, self.options, self._on_done)
         self._accepting = True
         for index in range(self._count):
@@ -104,8 +100,6 @@ class ProcessPool:
         self._desk.close(PoolStopped)
         await asyncio.gather(*(self._leave(name, drain=drain) for name in tuple(self._places)))
         self._versions = LoadedVersions()
-        self._context.destroy(linger=0)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     async def scale(self, count: int) -> None:
         """Bring the number of workers to `count`; those that go are drained.
@@ -162,21 +156,45 @@ class ProcessPool:
             name=place.name,
             generation=place.generation,
             command=self._command,
-            folder=self._folder,
             log_folder=log_folder,
             options=self.options,
-            context=self._context,
             on_outcomes=self._desk.outcomes,
             on_unsendable=self._desk.unsendable,
         )
 
     async def load_committed(self, place: WorkerPlace) -> None:
-        """Load in a new worker what the others have, then let it take calls."""
-        async with self._versions.changes:
-            if place.link is not None:
-                await self._versions.load_committed_in(place.link)
-                place.take_calls()
-        self._desk.dispatch_waiting()
+        """Load in a new worker what the others have. It takes calls of each version as soon as it has it."""
+        link = place.link
+        while link is not None and place.link is link and not link.ended.done():
+            async with self._versions.changes:
+                missing = self._versions.missing(place)
+                version = next_to_load(missing, self._desk.waiting_versions(), time.monotonic())
+                if version is not None:
+                    await self._load_again(place, version)
+                if place.loaded or all(one.load_faults >= MAX_SEEN for one in self._versions.missing(place)):
+                    place.take_calls()
+            self._desk.dispatch_waiting()
+            if not missing:
+                return
+            if version is None:
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _load_again(self, place: WorkerPlace, version: LoadedVersion) -> None:
+        """A version that cannot be loaded keeps no other from being served.
+
+        Raises:
+            LinkEnded: the worker ended over it.
+        """
+        try:
+            await self._versions.load_again(place, version)
+        except PlumblineError as error:
+            self.announce(
+                "worker.load_failed", place.name, version=str(version.spec.ref), reason=error.message,
+                generation=place.generation,
+            )  # fmt: skip
+        finally:
+            if version.load_faults >= MAX_SEEN and not self._choice.holding(version):
+                self._desk.fail_waiting(partial(self._choice.not_back, version), version)
 
     def place_lost(self, place: WorkerPlace, link: WorkerLink, reason: str) -> None:
         """Its calls go elsewhere."""
@@ -218,7 +236,7 @@ class ProcessPool:
             async with self._versions.changes:
                 self._versions.verify_new(spec.ref)
                 try:
-                    return await self._versions.load_in(self._ready_links(), spec)
+                    return await self._versions.load_in(self._choice.ready(), spec)
                 except LinkEnded as lost:
                     reason = str(lost)
         raise LoadLostTwice(version=str(spec.ref), reason=reason)
@@ -244,10 +262,7 @@ class ProcessPool:
     async def _unload(self, version: LoadedVersion) -> None:
         await self._versions.idle(version)
         async with self._versions.changes:
-            await self._versions.unload_in(self._ready_links(), version)
-
-    def _ready_links(self) -> list[WorkerLink]:
-        return [place.link for place in self._choice.ready() if place.link is not None]
+            await self._versions.unload_in(self._choice.ready(), version)
 
     # -- calls -----------------------------------------------------------------------------------------------
 
@@ -270,9 +285,8 @@ class ProcessPool:
 
     def workers(self) -> Sequence[WorkerStatus]:
         """Every place, in order of name."""
-        versions, memory_bytes = self._versions.names(), self._versions.memory_bytes()
         places = sorted(self._places.values(), key=lambda place: (len(place.name), place.name))
-        return tuple(place.status(versions, memory_bytes) for place in places)
+        return tuple(place.status() for place in places)
 
     def output(self, worker: str) -> str:
         """What the process in this place printed last, or the one before when there is none. May name paths.
