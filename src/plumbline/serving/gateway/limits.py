@@ -23,6 +23,9 @@ class GatewayLimits:
     max_json_depth: nesting of JSON documents of the native API.
     tensors: of one inference request.
     max_requests: in flight at once, over all connections.
+    max_drained_bytes: of a body that is still read and thrown away after it was refused, so that its sender
+        gets to read why.
+    drain_timeout_s: for that.
     body_timeout_s: from the end of the headers to the end of the body.
     header_timeout_s: from the connection, or the last answer on it, to the end of the next headers. It also
         ends idle connections.
@@ -36,6 +39,8 @@ class GatewayLimits:
     max_path_bytes: int = 8 * 1024
     max_json_depth: int = 64
     max_requests: int = 1024
+    max_drained_bytes: int = 256 * MIB
+    drain_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     header_timeout_s: float = 60.0
     tensors: TensorLimits = field(default_factory=TensorLimits)

@@ -1,0 +1,218 @@
+"""uvicorn under the gateway, with bounds on what it would wait for or keep for ever.
+
+Its parser is llhttp (httptools). On the gateway's own loop, without another thread, a request costs a third
+of what it costs under granian. Bounded here: the size of a head and the time it may take, what is still read
+of a body after its answer, and trailers, which are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from urllib.parse import unquote
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from plumbline.serving.gateway.asgi import Application
+from plumbline.serving.gateway.limits import GatewayLimits
+from plumbline.serving.gateway.uvicorn_exchange import Exchange
+
+__all__ = ["BoundedUvicorn"]
+
+_BACKLOG = 1024
+_NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
+
+
+class BoundedUvicorn:
+    """An `HttpServer`. See `make_http_server`."""
+
+    def __init__(self, application: Application, listener: socket.socket, limits: GatewayLimits) -> None:
+        self._listener = listener
+        config = uvicorn.Config(
+            application,
+            http=_bounded_protocol(limits),
+            ws="websockets-sansio",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            backlog=_BACKLOG,
+            timeout_keep_alive=max(1, round(limits.header_timeout_s)),
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(config)
+
+    async def run(self) -> None:
+        """Serve until `stop`."""
+        await self._server.serve(sockets=[self._listener])
+
+    def stop(self) -> None:
+        """Ask for the end."""
+        self._server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves signals to whoever runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def _bounded_protocol(limits: GatewayLimits) -> type[HttpToolsProtocol]:
+    """The protocol of one connection, for these limits."""
+
+    class Bounded(_BoundedProtocol):
+        head_timeout_s = limits.header_timeout_s
+        most_head_bytes = 2 * limits.max_header_bytes
+        most_drained_bytes = limits.max_drained_bytes
+        drain_timeout_s = limits.drain_timeout_s
+
+    return Bounded
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    """One connection. `_is_in_head` from the first byte of a head to its end."""
+
+    head_timeout_s: float
+    most_head_bytes: int
+    most_drained_bytes: int
+    drain_timeout_s: float
+
+    cycle: Exchange
+    _is_in_head = False
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+    _drained_bytes = 0
+    _drain_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self.head_timeout_s, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        self._stop_draining()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+            return
+        except httptools.HttpParserError:
+            self._refuse(_NOT_HTTP)
+            return
+        if self._is_in_head:
+            self._wait_for_head(len(data))
+        elif self._head_timer is not None:
+            self._stop_head_timer()
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._head_bytes = 0
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self.scope["method"] = self.parser.get_method().decode("ascii")
+            return
+        self._begin(self._fill_scope())
+
+    def _fill_scope(self) -> str:
+        """Method and address as ASGI wants them; gives the HTTP version."""
+        parser, scope = self.parser, self.scope
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        scope["http_version"] = version = parser.get_http_version()
+        return version
+
+    def _begin(self, version: str) -> None:
+        before = self.cycle
+        self.cycle = exchange = Exchange(
+            scope=self.scope, transport=self.transport, flow=self.flow, logger=self.logger,
+            access_logger=self.access_logger, access_log=False,
+            default_headers=self.server_state.default_headers, message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )  # fmt: skip
+        if before is None or before.response_complete:
+            self._start_asgi_task(exchange, self.app)
+        else:  # its turn comes when the answers before it have left
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle.response_complete:
+            self._drained_bytes += len(body)
+            if self._drained_bytes > self.most_drained_bytes:
+                self.transport.abort()
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._drain_timer is not None:
+            self._stop_draining()
+            self.cycle.more_body = False
+            if self.cycle.ends_connection:
+                self.transport.close()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """A client that is answered before it has sent everything may finish, within bounds: most read no
+        answer before, and a connection that is closed under them takes the answer along."""
+        if self.cycle.response_complete and self.cycle.more_body and self._drain_timer is None:
+            self._drain_timer = self.loop.call_later(self.drain_timeout_s, self.transport.abort)
+        super().on_response_complete()
+
+    def _upgrade(self) -> None:
+        if self._should_upgrade():
+            self._stop_head_timer()
+            self.handle_websocket_upgrade()
+        elif self.cycle is not None:
+            self.cycle.keep_alive = (
+                False  # the parser has stopped: it takes what follows for the other protocol
+            )
+
+    def _wait_for_head(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > self.most_head_bytes:
+            self._refuse(_HEAD_TOO_LARGE)
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.abort)
+
+    def _refuse(self, answer: bytes) -> None:
+        """Without a word where an answer is under way: it would look like a part of that."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(answer)
+        self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_draining(self) -> None:
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+        self._drained_bytes = 0
