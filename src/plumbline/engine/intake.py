@@ -1,7 +1,7 @@
 """`Intake`: the one thing that submitting threads and the orchestration loop share.
 
 Submitters append under a lock that nobody holds for longer than an append; the loop takes without it. The
-loop sleeps on a binary semaphore with an exact timeout.
+loop sleeps on a doorbell with an exact timeout.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from plumbline.engine.doorbell import Doorbell, LockDoorbell
 from plumbline.engine.loading import LoadedVersion
 from plumbline.engine.outcomes import DuplicateRequest, EngineStopped, QueueFull, VersionNotLoaded
 from plumbline.engine.requests import AcceptedRequest
@@ -29,15 +30,15 @@ class Intake:
 
     Args:
         capacity: most requests that may be accepted and not launched.
+        doorbell: on which the loop sleeps; owned by this intake from now on.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, doorbell: Doorbell | None = None) -> None:
         self.capacity = capacity
+        self._doorbell = doorbell or LockDoorbell()
         self.alive: dict[str, AcceptedRequest] = {}
         self._messages: deque[Message] = deque()
         self._lock = threading.Lock()
-        self._wake = threading.Lock()
-        self._wake.acquire()
         self._open = False
         self._accepted = 0
         self._left = 0
@@ -67,7 +68,7 @@ class Intake:
             request.version.accepted += 1
             self.alive[call.id] = request
             self._messages.append((arrive, request))
-        self.wake()
+        self._doorbell.ring()
 
     def mark_cancelled(self, request_id: str) -> bool:
         """Say that nobody wants a request any more; False when it is not alive."""
@@ -80,15 +81,7 @@ class Intake:
     def post(self, handle: Callable[[Any], None], argument: Any) -> None:
         """Let the loop call `handle(argument)`, in order with everything else."""
         self._messages.append((handle, argument))
-        self.wake()
-
-    def wake(self) -> None:
-        """End the sleep of the loop, or the next one."""
-        if self._wake.locked():
-            try:
-                self._wake.release()
-            except RuntimeError:  # another thread was faster
-                return
+        self._doorbell.ring()
 
     def open(self) -> None:
         """Take requests from now on."""
@@ -121,10 +114,18 @@ class Intake:
         """How many messages there are."""
         return len(self._messages)
 
+    def collect(self) -> None:
+        """Bring in what has arrived from outside the process."""
+        self._doorbell.collect()
+
     def sleep(self, timeout_s: float) -> None:
-        """Wait until somebody calls `wake`, or the time is over."""
+        """Wait until a message comes or something arrives, or the time is over."""
         if timeout_s > 0.0:
-            self._wake.acquire(timeout=timeout_s)
+            self._doorbell.sleep(timeout_s)
+
+    def close(self) -> None:
+        """The loop has ended."""
+        self._doorbell.close()
 
     def left(self) -> None:
         """A request does not wait any more: it was launched for the last time, or ended before that."""

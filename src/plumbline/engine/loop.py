@@ -214,6 +214,7 @@ class OrchestrationLoop:
     def poll(self) -> None:
         """Take every message that is there now; what comes meanwhile waits for the next turn."""
         self._count_step()
+        self.intake.collect()
         for _ in range(self.intake.messages):
             handle, argument = self.intake.take()
             handle(argument)
@@ -275,6 +276,7 @@ class OrchestrationLoop:
             self._fail(error)
         finally:
             self._lanes.close(patient=self.failure is None)
+            self.intake.close()
 
     def _is_over(self) -> bool:
         if not self._draining:

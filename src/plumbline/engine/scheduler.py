@@ -20,6 +20,7 @@ from plumbline.contracts.clock import Clock
 from plumbline.contracts.inference import InferenceCall, VersionRef
 from plumbline.contracts.records import Record
 from plumbline.contracts.requests import RequestId, verify_request_id
+from plumbline.engine.doorbell import Inlet, open_doorbell
 from plumbline.engine.intake import RETRY_AFTER_S, Intake
 from plumbline.engine.lanes import LanePool
 from plumbline.engine.loading import LoadedVersion, loaded_names, open_version
@@ -74,6 +75,7 @@ class Scheduler:
         on_failed: called once, on the orchestration thread, after a fatal failure answered everyone.
         debug: verify thread roles.
         name: of the threads.
+        inlet: where calls arrive that the orchestration thread itself takes in and submits.
     """
 
     def __init__(
@@ -83,8 +85,9 @@ class Scheduler:
         best_effort_segment_ns: int | None = None,
         budget_bytes: int | None = None, sink: TraceSink = NULL_SINK, progress: ProgressCell | None = None,
         on_failed: Callable[[PlumblineError], None] = lambda failure: None, debug: bool = False,
-        name: str = "plumbline engine",
+        name: str = "plumbline engine", inlet: Inlet | None = None,
     ) -> None:  # fmt: skip
+        self._inlet = inlet
         self._policy, self._streams, self._clock, self._capacity = policy, streams, clock, capacity
         self._record, self._trace, self._progress = record, EngineTrace(sink), progress
         self._journal, self._best_effort_ns = journal, best_effort_segment_ns
@@ -118,7 +121,7 @@ class Scheduler:
             if self._loop is not None and self._loop.is_alive:
                 raise EngineRunning()
             self._failure = None
-            self._intake = Intake(self._capacity)
+            self._intake = Intake(self._capacity, open_doorbell(self._inlet))
             self._policy.restore(self._first_policy_state)
             core = DecisionCore(
                 policy=self._policy, capacity=self._capacity + OWN_LANES,

@@ -7,13 +7,14 @@ greets and loads as it should, and answers every job by the lie.
 from __future__ import annotations
 
 import os
+import select
+import socket
 import sys
 from collections.abc import Callable
 
-import zmq
-
 from plumbline.serving.workers import protocol
 from plumbline.serving.workers.channel import WorkerChannel, die_with_parent
+from plumbline.serving.workers.frames import FrameReader, write_frame
 from plumbline.serving.workers.protocol import Outcome, Outcomes, TensorAt
 from plumbline.serving.workers.region import SharedRegion
 from plumbline.testing import worker_entry
@@ -59,7 +60,7 @@ LIES: dict[str, Callable[[SharedRegion, int], bytes]] = {
     "empty": lambda region, number: b"",
     "large": lambda region, number: b"\x00" * (protocol.MAX_MESSAGE_BYTES + 1),
     "other-number": lambda region, number: protocol.encode(Outcomes([_outcome(region, number + 7)])),
-    "greets-again": lambda region, number: protocol.encode(protocol.Hello(1, 1, 1, "")),
+    "greets-again": lambda region, number: protocol.encode(protocol.Hello(1, 1, 1)),
     "loads-unasked": lambda region, number: protocol.encode(protocol.Loaded(99)),
     "before-the-ring": _lie(y=(_FP32, (2,), -4096, 8)),
     "behind-the-ring": _lie(y=(_FP32, (2,), 1 << 40, 8)),
@@ -87,22 +88,32 @@ def main() -> int:
         return worker_entry.main()
     die_with_parent(channel.parent_pid)
     region = SharedRegion.attach(channel.region)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    jobs, outcomes = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-    jobs.bind(channel.jobs)
-    outcomes.connect(channel.outcomes)
-    hello = protocol.Hello(protocol.SCHEMA_VERSION, os.getpid(), channel.generation, channel.jobs)
-    outcomes.send(protocol.encode(hello))
+    control = socket.socket(fileno=channel.control)
+    frames = FrameReader(control, protocol.MAX_MESSAGE_BYTES)
+    _send(control, protocol.encode(protocol.Hello(protocol.SCHEMA_VERSION, os.getpid(), channel.generation)))
     while True:
-        message = protocol.decode_to_worker(jobs.recv())
-        if isinstance(message, protocol.Load):
-            outcomes.send(protocol.encode(protocol.Loaded(message.handle, _METADATA)))
-        elif isinstance(message, protocol.Jobs):
-            lie = LIES[lies[channel.generation - 1]]
-            for job in message.jobs:
-                outcomes.send(lie(region, job.number))
-        elif isinstance(message, protocol.Stop):
-            os._exit(0)
+        select.select((control,), (), ())
+        for frame in frames.read():
+            _answer(control, region, protocol.decode_to_worker(frame), LIES[lies[channel.generation - 1]])
+
+
+def _send(control: socket.socket, message: bytes) -> None:
+    write_frame(control, message, lambda: False, 1.0)
+
+
+def _answer(
+    control: socket.socket,
+    region: SharedRegion,
+    message: protocol.ToWorker,
+    lie: Callable[[SharedRegion, int], bytes],
+) -> None:
+    if isinstance(message, protocol.Load):
+        _send(control, protocol.encode(protocol.Loaded(message.handle, _METADATA)))
+    elif isinstance(message, protocol.Jobs):
+        for job in message.jobs:
+            _send(control, lie(region, job.number))
+    elif isinstance(message, protocol.Stop):
+        os._exit(0)
 
 
 if __name__ == "__main__":

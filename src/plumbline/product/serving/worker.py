@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from plumbline.contracts.clock import MonotonicClock
+from plumbline.engine.doorbell import Inlet
 from plumbline.engine.lanes import LanePool
 from plumbline.engine.scheduler import Scheduler
 from plumbline.errors import PlumblineError
@@ -33,6 +34,7 @@ def worker_command(options: WorkerOptions) -> list[str]:
 def make_scheduler(
     options: WorkerOptions, *, name: str, log_folder: Path | None, progress: Any = None,
     on_failed: Callable[[PlumblineError], None] = lambda failure: None, trace: WorkerTrace | None = None,
+    inlet: Inlet | None = None,
 ) -> Scheduler:  # fmt: skip
     """The engine of a worker, in its own process or inside the gateway's.
 
@@ -43,6 +45,7 @@ def make_scheduler(
         progress: cell of the step counter.
         on_failed: told when the engine ended by itself, after it answered everyone.
         trace: of the worker; None for none.
+        inlet: where calls arrive in a process of its own.
     """
     journal = None
     if log_folder is not None:
@@ -62,6 +65,7 @@ def make_scheduler(
         progress=progress,
         on_failed=on_failed,
         name=f"engine {name}",
+        inlet=inlet,
     )
 
 

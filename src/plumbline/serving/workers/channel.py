@@ -27,9 +27,8 @@ class WorkerChannel(msgspec.Struct, frozen=True, kw_only=True):
         generation: of the process in its place, from 1.
         parent_pid: of the gateway.
         region: descriptor of the shared file.
+        control: descriptor of the Unix socket on which jobs come and outcomes go.
         files: descriptor of the Unix socket over which files of large calls come and go.
-        jobs: endpoint that the worker binds.
-        outcomes: endpoint that it connects to.
         log_folder: for its decision log, exists; None for none.
     """
 
@@ -37,9 +36,8 @@ class WorkerChannel(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     parent_pid: int
     region: int
+    control: int
     files: int
-    jobs: str
-    outcomes: str
     log_folder: str | None = None
 
     def argument(self) -> str:

@@ -1,9 +1,4 @@
-"""The gateway's end of one worker generation: its process, its two sockets, its shared file.
-
-Sockets of pyzmq are driven by the event loop through their descriptor. It is edge-triggered: it becomes
-readable once for any number of events, so whoever reads drains until nothing is left, and asks for the events
-once more before going back to the loop.
-"""
+"""The gateway's end of one worker generation: its process, its control socket, its shared file."""
 
 from __future__ import annotations
 
@@ -14,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-import zmq
 
 from plumbline.contracts.models import ModelMetadata
 from plumbline.contracts.versions import VersionSpec
@@ -22,6 +16,7 @@ from plumbline.serving.workers import protocol
 from plumbline.serving.workers.channel import WorkerChannel
 from plumbline.serving.workers.failures import ProtocolViolated, WorkerNotStarted
 from plumbline.serving.workers.files import receive_file_nowait, send_file, socket_pair
+from plumbline.serving.workers.frames import FrameReader, FrameTooLong, LoopWriter, stream_pair
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.region import Field, SharedRegion
 from plumbline.serving.workers.reporting import rebuild
@@ -30,8 +25,7 @@ from plumbline.serving.workers.spawning import OutputTail, WorkerProcess, exit_r
 
 __all__ = ["LinkEnded", "WorkerLink"]
 
-_DRAIN_S = 0.02
-_MESSAGES_PER_TURN = 64
+Frame = bytes | bytearray | memoryview
 _UNENCODABLE = (OverflowError, TypeError, ValueError, RecursionError)
 
 
@@ -49,10 +43,8 @@ class WorkerLink:
         name: of the place.
         generation: from 1.
         command: of a worker; the channel is appended.
-        folder: private, for sockets.
         log_folder: of this generation, exists; None for none.
         options: sizes and times.
-        context: of the pool's sockets.
         on_outcomes: told of outcomes, in order.
         on_unsendable: told of a job that cannot be written as a message, by number, and why.
     """
@@ -63,15 +55,13 @@ class WorkerLink:
         name: str,
         generation: int,
         command: Sequence[str],
-        folder: Path,
         log_folder: Path | None,
         options: PoolOptions,
-        context: zmq.Context[zmq.Socket[bytes]],
         on_outcomes: Callable[[WorkerLink, list[protocol.Outcome]], None],
         on_unsendable: Callable[[WorkerLink, int, str], None],
     ) -> None:
         self.name, self.generation, self.options = name, generation, options
-        self._context, self._on_outcomes, self._on_unsendable = context, on_outcomes, on_unsendable
+        self._on_outcomes, self._on_unsendable = on_outcomes, on_unsendable
         self._loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[None] = self._loop.create_future()
         self.ended: asyncio.Future[str] = self._loop.create_future()
@@ -79,7 +69,6 @@ class WorkerLink:
         self._outbox: list[protocol.Job] = []
         self._cancels: list[str] = []
         self._flushing = False
-        self._jobs: zmq.Socket[bytes] | None = None
         self._closed = False
         self.loading = 0
         self.ring_position = 0
@@ -91,32 +80,31 @@ class WorkerLink:
         self.slots = SlotAllocator(self.region.input_start, options.input_bytes)
         self._files, worker_files = socket_pair()
         self._files.setblocking(False)
-        stem = f"{name}-g{generation}"
-        self._paths = [folder / f"{stem}-in", folder / f"{stem}-out"]
-        self._outcomes = context.socket(zmq.PULL)
-        self._outcomes.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_MESSAGE_BYTES)
-        self._outcomes.setsockopt(zmq.RCVHWM, 0)
-        self._outcomes.bind(f"ipc://{self._paths[1]}")
-        self._descriptor = int(self._outcomes.getsockopt(zmq.FD))
-        self._loop.add_reader(self._descriptor, self._readable)
+        self._control, worker_control = stream_pair()
+        self._frames = FrameReader(self._control, protocol.MAX_MESSAGE_BYTES)
+        self._writer = LoopWriter(
+            self._control,
+            lambda go_on: self._loop.add_writer(self._control, go_on),
+            lambda: self._loop.remove_writer(self._control),
+        )
+        self._loop.add_reader(self._control, self._readable)
         self.output = OutputTail(options.log_bytes, None if log_folder is None else log_folder / "output.log")
         channel = WorkerChannel(
             name=name,
             generation=generation,
             parent_pid=os.getpid(),
             region=self.region.descriptor,
+            control=worker_control.fileno(),
             files=worker_files.fileno(),
-            jobs=f"ipc://{self._paths[0]}",
-            outcomes=f"ipc://{self._paths[1]}",
             log_folder=None if log_folder is None else str(log_folder),
         )
         self.process = WorkerProcess(
             [*command, channel.argument()],
-            (self.region.descriptor, worker_files.fileno()),
+            (self.region.descriptor, worker_control.fileno(), worker_files.fileno()),
             self.output,
-            f"{stem} waits",
+            f"{name}-g{generation} waits",
         )
-        self._worker_files = worker_files
+        self._worker_ends = (worker_control, worker_files)
         self.process.started.add_done_callback(self._process_started)
         self.process.exited.add_done_callback(self._process_exited)
 
@@ -151,31 +139,31 @@ class WorkerLink:
         self.process.kill()
         try:
             await asyncio.shield(self.process.exited)
-            self._readable()
-            await asyncio.sleep(_DRAIN_S)
-            self._readable()
+            with contextlib.suppress(BlockingIOError):
+                while self._take_frames():
+                    continue
         finally:
             self._closed = True
-            self._loop.remove_reader(self._descriptor)
-            self._outcomes.close(linger=0)
-            if self._jobs is not None:
-                self._jobs.close(linger=0)
+            self._writer.close()
+            self._loop.remove_reader(self._control)
             self.region.close()
+            self._close_worker_ends()
+            self._control.close()
             self._files.close()
-            self._worker_files.close()
             self.output.close()
             for descriptor in self._early_files.values():
                 os.close(descriptor)
-            for path in self._paths:
-                with contextlib.suppress(OSError):
-                    path.unlink()
 
     def _process_started(self, started: asyncio.Future[int]) -> None:
         if not self._closed:
             self.output.close_writer()
-            self._worker_files.close()
+            self._close_worker_ends()
         if started.exception() is not None:
             self.end("the command of a worker cannot be run")
+
+    def _close_worker_ends(self) -> None:
+        for end in self._worker_ends:
+            end.close()
 
     def _process_exited(self, exited: asyncio.Future[int]) -> None:
         self.end(exit_reason(exited.result()))
@@ -185,8 +173,8 @@ class WorkerLink:
     def send(self, message: protocol.ToWorker) -> None:
         """Send a message after everything that waits to be sent."""
         self._flush()
-        if self._jobs is not None and not self._closed:
-            self._jobs.send(protocol.encode(message), zmq.NOBLOCK)
+        if not self._closed:
+            self._writer.write(protocol.encode(message))
 
     def post(self, job: protocol.Job) -> None:
         """Send a job with all others of this turn of the loop."""
@@ -216,7 +204,7 @@ class WorkerLink:
 
     def _flush(self) -> None:
         self._flushing = False
-        if (not self._outbox and not self._cancels) or self._jobs is None or self._closed:
+        if (not self._outbox and not self._cancels) or self._closed:
             return
         jobs, cancels = self._outbox, self._cancels
         self._outbox, self._cancels = [], []
@@ -224,7 +212,7 @@ class WorkerLink:
             data = protocol.encode(protocol.Jobs(jobs, cancels))
         except _UNENCODABLE:
             data = protocol.encode(protocol.Jobs(self._sendable(jobs), cancels))
-        self._jobs.send(data, zmq.NOBLOCK)
+        self._writer.write(data)
 
     def _sendable(self, jobs: list[protocol.Job]) -> list[protocol.Job]:
         sendable = []
@@ -239,24 +227,32 @@ class WorkerLink:
     # -- receiving -------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        source = self._outcomes
+        with contextlib.suppress(BlockingIOError):
+            if not self._take_frames():
+                self._loop.remove_reader(self._control)
+
+    def _take_frames(self) -> bool:
+        """Take what has come; False when nothing more is to be taken.
+
+        Raises:
+            BlockingIOError: nothing is there now.
+        """
         try:
-            for _ in range(_MESSAGES_PER_TURN):
-                if self._closed:
-                    return
-                self._take(source.recv(zmq.NOBLOCK))
-        except zmq.Again:
-            if int(source.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                self._loop.call_soon(self._readable)
-        except (msgspec.DecodeError, UnicodeDecodeError, ProtocolViolated) as error:
+            for frame in self._frames.read():
+                self._take(frame)
+        except EOFError:
+            return False
+        except (msgspec.DecodeError, UnicodeDecodeError, FrameTooLong, ProtocolViolated) as error:
             self.end(f"protocol violated: {error}")
+            return False
+        except BlockingIOError:
+            raise
         except Exception as error:
             self.end(f"a defect of the gateway: {type(error).__name__}")
             raise
-        else:
-            self._loop.call_soon(self._readable)
+        return True
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: Frame) -> None:
         message = protocol.decode_from_worker(data)
         if isinstance(message, protocol.Outcomes):
             self._on_outcomes(self, message.outcomes)
@@ -277,9 +273,6 @@ class WorkerLink:
                 reason=f"schema {hello.schema}, generation {hello.generation}; expected "
                 f"{protocol.SCHEMA_VERSION} and {self.generation}"
             )
-        self._jobs = self._context.socket(zmq.PUSH)
-        self._jobs.setsockopt(zmq.SNDHWM, 0)
-        self._jobs.connect(f"ipc://{self._paths[0]}")
         self.hello.set_result(None)
 
     # -- versions --------------------------------------------------------------------------------------------
@@ -328,7 +321,7 @@ class WorkerLink:
 
     @property
     def beats(self) -> int:
-        """Turns of the worker's receiving thread."""
+        """Turns of the worker's main thread."""
         return self.region.header[Field.BEATS]
 
     @property

@@ -1,7 +1,8 @@
 """The inside of a worker process: calls in, outcomes out, versions loaded beside the running ones.
 
-One thread receives and submits. The engine's threads complete; whoever completes sends. One thread loads and
-unloads. Nothing here decides anything: the engine owns the run queue, the gateway the accepted calls.
+The engine's loop takes calls from the control socket between two launches (`_Worker` is its inlet), and
+whoever completes sends. One thread loads and unloads, and the first one shows that the process runs. Nothing
+here decides anything: the engine owns the run queue, the gateway the accepted calls.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import queue
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
-import zmq
 
 from plumbline.contracts.inference import InferenceCall, InferenceResult, Tensors, VersionRef
 from plumbline.contracts.models import ModelMetadata
@@ -36,6 +35,7 @@ from plumbline.serving.workers import protocol, tensors
 from plumbline.serving.workers.channel import WorkerChannel, die_with_parent, is_orphan
 from plumbline.serving.workers.fault_notes import FaultNotes
 from plumbline.serving.workers.files import receive_file
+from plumbline.serving.workers.frames import FrameReader, FrameTooLong
 from plumbline.serving.workers.region import Field, SharedRegion
 from plumbline.serving.workers.reporting import as_plumbline, report
 from plumbline.serving.workers.sending import OutcomeSender
@@ -45,7 +45,7 @@ __all__ = ["FATAL_EXIT_CODE", "OpenSession", "WorkerEngine", "give_memory_back",
 FATAL_EXIT_CODE = 70
 """A worker that met a fatal error ends with it, after it told the gateway (requirement X-35)."""
 
-_BEAT_MS = 50
+_BEAT_S = 0.05
 _STOP_S = 600.0
 _NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
 
@@ -99,84 +99,101 @@ def run_worker(
     Args:
         channel: from the command line.
         open_session: for each version to load.
-        make_scheduler: called once, as `make_scheduler(name="w0", log_folder=Path | None, progress=cell)`; it
-            passes name and progress on to `Scheduler`.
+        make_scheduler: called once, as `make_scheduler(name="w0", log_folder=Path | None, progress=cell,
+            inlet=inlet)`; it passes name, progress and inlet on to `Scheduler`.
     """
     die_with_parent(channel.parent_pid)
     region = SharedRegion.attach(channel.region)
     folder = None if channel.log_folder is None else Path(channel.log_folder)
+    worker = _Worker(channel, region, open_session)
     engine = make_scheduler(
-        name=channel.name, log_folder=folder, progress=region.header[Field.STEPS : Field.STEPS + 1]
+        name=channel.name,
+        log_folder=folder,
+        progress=region.header[Field.STEPS : Field.STEPS + 1],
+        inlet=worker,
     )
-    engine.start()
-    return _Worker(channel, region, open_session, engine).serve()
+    return worker.serve(engine)
 
 
 class _Worker:
-    """Owner of the receiving socket and of what the gateway's handles mean."""
+    """Owner of the control socket and of what the gateway's handles mean; the inlet of the engine."""
 
-    def __init__(
-        self, channel: WorkerChannel, region: SharedRegion, open_session: OpenSession, engine: WorkerEngine
-    ) -> None:
-        self._channel, self._region = channel, region
-        self._open_session, self._engine = open_session, engine
-        self._files = socket.socket(fileno=channel.files)
+    _engine: WorkerEngine
+
+    def __init__(self, channel: WorkerChannel, region: SharedRegion, open_session: OpenSession) -> None:
+        self._parent_pid, self._generation, self._region = channel.parent_pid, channel.generation, region
+        self._open_session = open_session
+        self._control = _inherited(channel.control)
+        self._control.setblocking(False)
+        self._frames = FrameReader(self._control, protocol.MAX_MESSAGE_BYTES)
+        self._files = _inherited(channel.files)
         self._early_files: dict[int, int] = {}
         self._refs: dict[int, VersionRef] = {}
         self._notes = FaultNotes()
         self._chores: queue.SimpleQueue[protocol.Load | protocol.Unload | None] = queue.SimpleQueue()
-        self._context = zmq.Context(io_threads=1)
+        self._told_to_stop: queue.SimpleQueue[protocol.Stop] = queue.SimpleQueue()
         self._sender = OutcomeSender(
-            channel.outcomes, self._region, self._files, is_over=lambda: is_orphan(channel.parent_pid)
+            self._control, region, self._files, is_over=lambda: is_orphan(channel.parent_pid)
         )
-        engine.when_told(self._sender.flush)
 
-    def serve(self) -> int:
-        jobs = self._context.socket(zmq.PULL)
-        jobs.setsockopt(zmq.RCVHWM, 0)
-        jobs.setsockopt(zmq.RCVTIMEO, _BEAT_MS)
-        jobs.bind(self._channel.jobs)
+    def serve(self, engine: WorkerEngine) -> int:
+        """Until told to stop; the exit code."""
+        self._engine = engine
+        engine.when_told(self._sender.flush)
+        engine.start()
         chores = threading.Thread(target=self._run_chores, name="load", daemon=True)
         chores.start()
-        self._sender.send(
-            protocol.Hello(protocol.SCHEMA_VERSION, os.getpid(), self._channel.generation, self._channel.jobs)
-        )
-        drain = self._receive(jobs)
+        self._sender.send(protocol.Hello(protocol.SCHEMA_VERSION, os.getpid(), self._generation))
+        drain = self._beat_until_told()
         self._chores.put(None)
         if drain:
             chores.join()
         with contextlib.suppress(PlumblineError):
-            self._engine.stop(drain=drain, timeout_s=_STOP_S)
+            engine.stop(drain=drain, timeout_s=_STOP_S)
         self._sender.close()
-        jobs.close(linger=0)
         return 0
 
-    def _receive(self, jobs: zmq.Socket[bytes]) -> bool:
-        """Until told to stop; whether to drain."""
-        header, next_look = self._region.header, 0.0
+    def _beat_until_told(self) -> bool:
+        """Show that this process runs until it is told to stop; whether to drain."""
+        header = self._region.header
         while True:
             header[Field.BEATS] += 1
-            if time.monotonic() >= next_look:
-                header[Field.RUNNING] = self._engine.status().running
-                next_look = time.monotonic() + _BEAT_MS / 1000
+            header[Field.RUNNING] = self._engine.status().running
             try:
-                message = protocol.decode_to_worker(jobs.recv())
-            except zmq.Again:
-                if is_orphan(self._channel.parent_pid):
+                return self._told_to_stop.get(timeout=_BEAT_S).drain
+            except queue.Empty:
+                if is_orphan(self._parent_pid):
                     os._exit(0)
-                continue
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                print(f"not a message: {error}", file=sys.stderr)  # noqa: T201 - the gateway keeps this
-                os._exit(FATAL_EXIT_CODE)
-            if isinstance(message, protocol.Jobs):
-                for job in message.jobs:
-                    self._submit(job)
-                for request in message.cancel:
-                    self._engine.cancel(RequestId(request))
-            elif isinstance(message, protocol.Stop):
-                return message.drain
-            else:
-                self._chores.put(message)
+
+    # -- inlet: on the engine's thread -----------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Of the control socket."""
+        return self._control.fileno()
+
+    def receive(self) -> None:
+        """Take the messages that have come."""
+        try:
+            for frame in self._frames.read():
+                self._take(protocol.decode_to_worker(frame))
+        except BlockingIOError:
+            return
+        except EOFError:
+            os._exit(0)  # the gateway is gone
+        except (msgspec.DecodeError, UnicodeDecodeError, FrameTooLong) as error:
+            print(f"not a message: {error}", file=sys.stderr)  # noqa: T201 - the gateway keeps this
+            os._exit(FATAL_EXIT_CODE)
+
+    def _take(self, message: protocol.ToWorker) -> None:
+        if isinstance(message, protocol.Jobs):
+            for job in message.jobs:
+                self._submit(job)
+            for request in message.cancel:
+                self._engine.cancel(RequestId(request))
+        elif isinstance(message, protocol.Stop):
+            self._told_to_stop.put(message)
+        else:
+            self._chores.put(message)
 
     def _submit(self, job: protocol.Job) -> None:
         try:
@@ -264,6 +281,13 @@ class _Worker:
             )
             if failure is not None and failure.recoverability is Recoverability.FATAL:
                 self._end_fatally(failure)
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    """A socket under the lowest number that is free: `select` takes small ones only."""
+    lowest = os.dup(descriptor)
+    os.close(descriptor)
+    return socket.socket(fileno=lowest)
 
 
 def load_warm(engine: WorkerEngine, spec: VersionSpec, open_session: OpenSession) -> ModelMetadata:

@@ -16,7 +16,7 @@ class Look:
 
     Attributes:
         at_ns: when, absolute monotonic.
-        beats: of the receiving thread.
+        beats: of the main thread.
         steps: of the engine loop.
         busy: the worker has calls to answer.
         bound_ns: within which a busy engine must step.

@@ -1,4 +1,4 @@
-"""What gateway and worker say to each other: msgspec structs, as MessagePack arrays, on two sockets.
+"""What gateway and worker say to each other: msgspec structs, as MessagePack arrays, in frames.
 
 Gateway to worker: `ToWorker`. Worker to gateway: `FromWorker`. Tensors are not in here, only where they are
 (`TensorAt`). `SCHEMA_VERSION` is in the first message of a worker; a golden file holds every message's bytes.
@@ -41,7 +41,7 @@ __all__ = [
     "wire_metadata",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MAX_MESSAGE_BYTES = 16 << 20
 """Of one control message; tensors travel elsewhere."""
@@ -111,7 +111,6 @@ class Hello(msgspec.Struct, tag="hello", array_like=True, frozen=True):
     schema: int
     pid: int
     generation: int
-    jobs_endpoint: str
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
@@ -150,6 +149,7 @@ class Metadata(msgspec.Struct, array_like=True, frozen=True):
     unbatched_because: str
     memory_bytes: int
     memory: dict[str, int]
+    memory_unstated: list[str] = []
 
 
 class Loaded(msgspec.Struct, tag="loaded", array_like=True, frozen=True):
@@ -219,6 +219,7 @@ def wire_metadata(metadata: ModelMetadata) -> Metadata:
         unbatched_because=metadata.unbatched_because,
         memory_bytes=metadata.memory_bytes,
         memory=dict(metadata.memory),
+        memory_unstated=list(metadata.memory_unstated),
     )
 
 
@@ -234,6 +235,7 @@ def metadata_of(wire: Metadata) -> ModelMetadata:
         unbatched_because=wire.unbatched_because,
         memory_bytes=wire.memory_bytes,
         memory=wire.memory,
+        memory_unstated=tuple(wire.memory_unstated),
     )
 
 

@@ -37,7 +37,7 @@ class Field(IntEnum):
     INPUT_BYTES = 3
     RING_BYTES = 4
     BEATS = 8
-    """Worker: turns of its receiving thread, which turns at least ten times a second."""
+    """Worker: turns of its main thread, which turns at least ten times a second."""
     STEPS = 9
     """Worker: steps of its engine loop."""
     RUNNING = 10

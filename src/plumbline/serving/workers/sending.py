@@ -9,13 +9,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-import zmq
-
 from plumbline.contracts.inference import InferenceResult, Tensors
 from plumbline.errors import PlumblineError
 from plumbline.serving.workers import protocol, tensors
 from plumbline.serving.workers.failures import CallTooLarge
 from plumbline.serving.workers.files import send_file
+from plumbline.serving.workers.frames import write_frame
 from plumbline.serving.workers.own_files import write_own_file
 from plumbline.serving.workers.region import SharedRegion
 from plumbline.serving.workers.reporting import as_plumbline, report
@@ -24,25 +23,20 @@ __all__ = ["OutcomeSender"]
 
 _NO_TIMING: protocol.Times = (0, 0, 0, 0, 0, 0, 0)
 _RING_SHARE = 4
-_LINGER_MS = 5000
+_LOOK_S = 0.05
 
 
 class OutcomeSender:
-    """Owner of the sending socket, behind a lock. Any thread may call it.
+    """Owner of what is written to the control socket, behind a lock. Any thread may call it.
 
     Threads that complete at the same time do not queue up for the socket: one of them sends for all, several
     outcomes in one message.
     """
 
     def __init__(
-        self, endpoint: str, region: SharedRegion, files: socket.socket, is_over: Callable[[], bool]
+        self, control: socket.socket, region: SharedRegion, files: socket.socket, is_over: Callable[[], bool]
     ) -> None:
-        self._region, self._files, self._is_over = region, files, is_over
-        self._context = zmq.Context(io_threads=1)
-        self._socket = self._context.socket(zmq.PUSH)
-        self._socket.setsockopt(zmq.SNDHWM, 0)
-        self._socket.setsockopt(zmq.LINGER, _LINGER_MS)
-        self._socket.connect(endpoint)
+        self._control, self._region, self._files, self._is_over = control, region, files, is_over
         self._lock = threading.Lock()
         self._pending: deque[tuple[int, InferenceResult | PlumblineError]] = deque()
         self._written: list[protocol.Outcome] = []
@@ -58,7 +52,7 @@ class OutcomeSender:
                         what="a description", size_bytes=len(data), limit_bytes=protocol.MAX_MESSAGE_BYTES
                     )
                     data = protocol.encode(protocol.Loaded(message.handle, failure=report(error)))
-                self._socket.send(data)
+                self._write(data)
         self._send_while_pending()
 
     def outcome(self, number: int, completion: InferenceResult | PlumblineError) -> None:
@@ -86,12 +80,10 @@ class OutcomeSender:
                 self._lock.release()
 
     def close(self) -> None:
-        """Send what is left, wait until it has left this process, and close."""
+        """Send what is left, and no more after that."""
         with self._lock:
             self._send_pending()
             self._closed = True
-            self._socket.close()
-        self._context.term()
 
     def _send_pending(self) -> None:
         while self._pending:
@@ -105,10 +97,13 @@ class OutcomeSender:
             return
         data = protocol.encode(protocol.Outcomes(written))
         if len(data) <= protocol.MAX_MESSAGE_BYTES:
-            self._socket.send(data)
+            self._write(data)
             return
         for outcome in written:
-            self._socket.send(protocol.encode(protocol.Outcomes([outcome])))
+            self._write(protocol.encode(protocol.Outcomes([outcome])))
+
+    def _write(self, data: bytes) -> None:
+        write_frame(self._control, data, self._is_over, _LOOK_S)
 
     def _outcome(self, number: int, completion: InferenceResult | PlumblineError) -> protocol.Outcome:
         if isinstance(completion, PlumblineError):

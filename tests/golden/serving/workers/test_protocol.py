@@ -54,7 +54,7 @@ def messages() -> dict[str, protocol.ToWorker | protocol.FromWorker]:
         "load": protocol.Load(1, spec()),
         "unload": protocol.Unload(1),
         "stop": protocol.Stop(True),
-        "hello": protocol.Hello(protocol.SCHEMA_VERSION, 42, 3, "ipc://w0"),
+        "hello": protocol.Hello(protocol.SCHEMA_VERSION, 42, 3),
         "loaded": protocol.Loaded(1, protocol.wire_metadata(metadata()), None, 100),
         "refused": protocol.Loaded(1, None, report(error)),
         "done": protocol.Outcomes([protocol.Outcome(7, [place], 64, (1, 2, 3, 4, 5, 6, 0))]),
