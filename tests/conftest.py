@@ -1,15 +1,30 @@
-"""Settings of every test: no test depends on the clock of the machine or touches the user's own cache."""
+"""Settings of every test: none depends on the clock of the machine, on chance or on who started the run.
+
+None touches the user's own cache either.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 import hypothesis
 
-hypothesis.settings.register_profile("plumbline", deadline=None, print_blob=True)
+# The same commit gets the same verdict: examples follow from the text of a test, and no example is too slow.
+# `pytest --hypothesis-profile search` draws others each time.
+hypothesis.settings.register_profile(
+    "search", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "plumbline", hypothesis.settings.get_profile("search"), derandomize=True, database=None
+)
 hypothesis.settings.load_profile("plumbline")
+
+# A run in the background of a shell ignores interrupts, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Set before any test imports the package. The workers of one run share the folder.
 _session = os.environ.setdefault("PLUMB_TEST_SESSION", str(os.getpid()))

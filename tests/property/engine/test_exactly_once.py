@@ -101,10 +101,13 @@ def test_ten_threads_of_submits_cancels_and_a_stop_give_each_accepted_request_on
         ]
         for thread in threads:
             thread.start()
-        time.sleep(0.03)
-        scheduler.stop(drain=drain, timeout_s=30)
+        enough = len(accepted) + 20
+        while len(accepted) < enough and any(thread.is_alive() for thread in threads):
+            time.sleep(0.001)
+        scheduler.stop(drain=drain, timeout_s=60)
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
+            assert not thread.is_alive()
     assert counting.wrong == []
     assert set(counting.told) == set(accepted)
     assert set(counting.told.values()) == {1}

@@ -114,7 +114,7 @@ class Load:
     def advance_if_at_rest(self, loop):
         """On the orchestration thread: time passes while something waits for company, and for nothing else.
 
-        A thread that the machine lets wait takes no virtual time: promises are held against virtual time alone.
+        A thread that the machine lets wait takes no virtual time.
         """
         if loop._until_ns is not None and not loop.running:
             self.clock.advance(1)
