@@ -22,6 +22,7 @@ class EngineHealth:
         unready: versions that are wanted and do not serve.
         checks: what else inference needs, by name; each gives the reason why it does not work, or an empty
             text. Called on each question, on the event loop.
+        absent: keys of ready versions that no worker has now; asked likewise.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class EngineHealth:
         pool: WorkerPool,
         unready: Callable[[], Sequence[VersionStatus]],
         checks: Mapping[str, Callable[[], str]] | None = None,
+        absent: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._pool, self._unready, self._checks = pool, unready, dict(checks or {})
+        self._absent = absent
         self._started = False
 
     def started(self) -> None:
@@ -54,6 +57,7 @@ class EngineHealth:
         if not self._started:
             reasons.append("the models of the start are being loaded")
         reasons += [f"{status.ref} is {status.state}: {status.reason}" for status in self._unready()]
+        reasons += [f"{key} is not back in a worker yet" for key in self._absent()]
         found = ((name, check()) for name, check in self._checks.items())
         reasons += [f"{name}: {reason}" for name, reason in found if reason]
         return not reasons, {

@@ -24,7 +24,7 @@ from plumbline.serving.models.refusals import VersionBusy, VersionLoading, Versi
 from plumbline.serving.models.routing import CandidateRole, RouteDecision, decide_route
 from plumbline.serving.models.served import ServedModel, ServedVersion
 from plumbline.serving.models.statistics import VersionCounters
-from plumbline.serving.ports import VersionStatistics, WorkerPool
+from plumbline.serving.ports import VersionStatistics, WorkerPool, WorkerState
 from plumbline.serving.repository.port import PublishedState, PublishedVersion, Repository
 from plumbline.serving.repository.refusals import ModelUnknown, VersionRetired, VersionUnknown
 from plumbline.serving.repository.specs import newest_usable
@@ -55,7 +55,7 @@ class Directory:
         announce: Announce = say_nothing,
     ) -> None:
         self._repository, self._clock, self._announce = repository, clock, announce
-        self._loader = VersionLoader(repository, pool, prepare, copies)
+        self._loader, self._pool = VersionLoader(repository, pool, prepare, copies), pool
         self._models: dict[str, ServedModel] = {}
         self.canaries = Canaries(self.model, clock, announce)
         self._refreshing = asyncio.Lock()
@@ -79,9 +79,10 @@ class Directory:
         return found.metadata
 
     def is_ready(self, model: str, version: str | None = None) -> bool:
-        """Whether requests are served now."""
+        """Whether requests are served now: the version is ready, and a worker that takes calls has it."""
         known = self._models.get(model)
-        return known is not None and decide_route(known.candidates, version, 1.0).chosen is not None
+        chosen = None if known is None else decide_route(known.candidates, version, 1.0).chosen
+        return chosen is not None and str(chosen) in self._held()
 
     def statistics(self, model: str | None = None, version: str | None = None) -> Sequence[VersionStatistics]:
         """Counts of the versions that have served, of all models or of one; of a named one in any case."""
@@ -124,6 +125,16 @@ class Directory:
             for version in model.versions.values()
             if version.wanted and not version.is_ready
         ]
+
+    def absent(self) -> Sequence[str]:
+        """Keys of ready versions that no worker has now, for instance because its replacement loads them."""
+        held = self._held()
+        versions = (v for model in self._models.values() for v in model.versions.values())
+        return [v.key for v in versions if v.wanted and v.is_ready and v.key not in held]
+
+    def _held(self) -> set[str]:
+        workers = (worker for worker in self._pool.workers() if worker.state is WorkerState.READY)
+        return {key for worker in workers for key in worker.versions}
 
     # -- the repository --------------------------------------------------------------------------------------
 

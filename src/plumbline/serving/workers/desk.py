@@ -33,6 +33,7 @@ from plumbline.serving.workers.own_files import write_own_file
 from plumbline.serving.workers.place import WorkerPlace
 from plumbline.serving.workers.receiving import read_outcome, read_outcome_apart, result_of
 from plumbline.serving.workers.reporting import rebuild
+from plumbline.serving.workers.rerouting import OnRoute, nobody_is_routed, sent_again, worker_lost
 
 __all__ = ["CallDesk", "OnDone"]
 
@@ -49,10 +50,17 @@ class CallDesk:
         choice: of a worker.
         options: sizes and times.
         on_done: told of outcomes.
+        on_route: told of accepted calls whose worker died.
     """
 
-    def __init__(self, choice: WorkerChoice, options: PoolOptions, on_done: OnDone) -> None:
-        self._choice, self._options, self._on_done = choice, options, on_done
+    def __init__(
+        self,
+        choice: WorkerChoice,
+        options: PoolOptions,
+        on_done: OnDone,
+        on_route: OnRoute = nobody_is_routed,
+    ) -> None:
+        self._choice, self._options, self._on_done, self._on_route = choice, options, on_done, on_route
         self.journal = Journal()
         self._waiting: deque[Entry] = deque()
         self._apart: set[asyncio.Task[None]] = set()
@@ -117,6 +125,7 @@ class CallDesk:
         place.sent[entry.number] = entry
         if entry.seen:
             place.suspects += 1
+            self._on_route(sent_again(entry, self._choice, place))
         job = protocol.Job(
             entry.number, entry.version.handle, call.id, places, entry.slot is None, call.tenant,
             call.priority, call.arrived_ns, call.deadline_ns, call.start_by_ns, call.wanted,
@@ -279,6 +288,7 @@ class CallDesk:
             else:
                 entry.state = apply_call(entry.state, CallEvent.LOSE)
                 self._waiting.append(entry)
+                self._on_route(worker_lost(entry, self._choice, place, reason))
         self.dispatch_waiting()
 
     def waiting_versions(self) -> set[int]:

@@ -21,6 +21,7 @@ from plumbline.serving.workers.journal import MAX_SEEN, LoadedVersion
 from plumbline.serving.workers.link import LinkEnded, WorkerLink
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.place import WorkerPlace
+from plumbline.serving.workers.rerouting import OnRoute, nobody_is_routed
 from plumbline.serving.workers.versions import LoadedVersions, next_to_load
 
 __all__ = ["MAX_WORKERS", "OnEvent", "ProcessPool", "no_event", "nobody_is_told"]
@@ -51,6 +52,7 @@ class ProcessPool:
         options: sizes and times.
         on_event: told of workers that come and go.
         on_done: told of outcomes.
+        on_route: takes a record for every accepted call that loses its worker, and when it is sent again.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class ProcessPool:
         options: PoolOptions | None = None,
         on_event: OnEvent = no_event,
         on_done: OnDone = nobody_is_told,
+        on_route: OnRoute = nobody_is_routed,
     ) -> None:
         self._command, self._count, self._log_folder = tuple(command), count, log_folder
         self.options = options or PoolOptions()
-        self.announce, self._on_done = on_event, on_done
+        self.announce, self._on_done, self._on_route = on_event, on_done, on_route
         self._places: dict[str, WorkerPlace] = {}
         self._supervision: dict[str, asyncio.Task[None]] = {}
         self._choice = WorkerChoice(self._places, self.options)
@@ -80,7 +83,7 @@ class ProcessPool:
         Raises:
             PoolDegraded: none comes up.
         """
-        self._desk = CallDesk(self._choice, self.options, self._on_done)
+        self._desk = CallDesk(self._choice, self.options, self._on_done, self._on_route)
         self._accepting = True
         for index in range(self._count):
             self._open_place(f"w{index}")

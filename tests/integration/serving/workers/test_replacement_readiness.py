@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.contracts.inference import VersionRef
+from plumbline.contracts.records import Routing
 from plumbline.errors import PlumblineError, Recoverability
 from plumbline.serving.ports import WorkerState
 from plumbline.serving.workers.failures import NoWorkerReady, VersionNotBack
@@ -71,13 +72,19 @@ def test_a_version_that_is_back_answers_while_another_is_still_being_loaded(tmp_
 
 
 def test_accepted_calls_of_a_version_wait_until_it_is_back_and_are_answered_once(tmp_path: Path) -> None:
-    """Nothing is lost or doubled, and the other version is back too."""
+    """Nothing is lost or doubled, and the decision log gets what they waited for."""
     gate = tmp_path / "open"
 
     async def run() -> None:
         gate.touch()
         told: list[str] = []
-        pool = ProcessPool(WORKER, options=QUICK, on_done=lambda ref, asked, outcome: told.append(asked.id))
+        routes: list[Routing] = []
+        pool = ProcessPool(
+            WORKER,
+            options=QUICK,
+            on_done=lambda ref, asked, outcome: told.append(asked.id),
+            on_route=routes.append,
+        )
         await pool.start()
         await pool.load(spec())
         await pool.load(spec("gate:open", model="slow", folder=tmp_path))
@@ -93,6 +100,12 @@ def test_accepted_calls_of_a_version_wait_until_it_is_back_and_are_answered_once
         gate.touch()
         assert [values(result) for result in await asyncio.gather(*waiting)] == [[0.0], [1.0], [2.0]]
         assert sorted(told) == ["w0", "w1", "w2"]
+        for name in told:
+            lost, again = (route for route in routes if route.request == name)
+            assert (lost.reason, lost.chosen, lost.fields["because"]) == ("worker_lost", "", "SIGKILL")
+            assert lost.rejected == (("slow@1/w0", "it is dead"),)
+            assert (again.reason, again.chosen) == ("sent_again", "slow@1/w0")
+            assert again.fields["waited_ns"] > 0
         assert await answered(pool, ECHO, "fast") == [7.0]
         await pool.stop(drain=True, timeout_s=5.0)
 
