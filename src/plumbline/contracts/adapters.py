@@ -20,14 +20,14 @@ class ModelInfo:
         version: that would answer now.
         kind: what it is made of.
         digest: SHA-256 of its content; empty where the adapter has none.
-        memory_bytes: that it takes by plan; 0 where nobody planned.
+        memory_bytes: that it takes by plan; None where nobody stated any.
     """
 
     name: str
     version: str
     kind: str
     digest: str = ""
-    memory_bytes: int = 0
+    memory_bytes: int | None = None
 
     @classmethod
     def of(cls, metadata: ModelMetadata) -> ModelInfo:
@@ -37,7 +37,7 @@ class ModelInfo:
             version=metadata.ref.version,
             kind=metadata.kind.value,
             digest=metadata.digest,
-            memory_bytes=metadata.memory_bytes,
+            memory_bytes=metadata.stated_memory_bytes,
         )
 
     def document(self) -> dict[str, Any]:

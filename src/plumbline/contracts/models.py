@@ -70,8 +70,10 @@ class ModelMetadata:
         digest: SHA-256 of its content in the repository.
         max_rows: most rows of one launch along the batch symbol; 0: requests are never batched together.
         unbatched_because: why it is not batched, in plain words; empty when it is.
-        memory_bytes: what it takes in one worker, by plan; `memory` has the parts by name.
+        memory_bytes: what it takes in one worker, by plan or by what a class states; `memory` has the parts
+            by name. A sum over what is known: see `memory_unstated`.
         memory: weights, state, arenas, ... in bytes.
+        memory_unstated: parts whose size nobody knows (a Python class that states none); not in `memory`.
     """
 
     ref: VersionRef
@@ -83,6 +85,12 @@ class ModelMetadata:
     unbatched_because: str = ""
     memory_bytes: int = 0
     memory: Mapping[str, int] = field(default_factory=dict)
+    memory_unstated: tuple[str, ...] = ()
+
+    @property
+    def stated_memory_bytes(self) -> int | None:
+        """`memory_bytes`, or None where nothing of it is known: not stated is not 0."""
+        return None if self.memory_unstated and not self.memory else self.memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ class VersionSettings:
         max_segment_ns: longest segment wanted between preemption points; None for one segment.
         cost_bound_ns: calibrated bound of one launch (`plumb calibrate`); 0 for none.
         segment_bounds_ns: the same for each segment.
+        memory_bytes: of a Python class: what one instance takes; None: what the class itself states.
         stream: index of the stream that its launches are bound to; None for any.
     """
 
@@ -40,6 +41,7 @@ class VersionSettings:
     max_segment_ns: int | None = None
     cost_bound_ns: int = 0
     segment_bounds_ns: tuple[int, ...] = ()
+    memory_bytes: int | None = None
     stream: int | None = None
 
 

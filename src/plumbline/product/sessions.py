@@ -23,7 +23,7 @@ from plumbline.engine.model import Model
 from plumbline.engine.session import Session
 from plumbline.engine.sessions.model import ModelSession
 from plumbline.engine.sessions.pipeline import PipelineSession, PipelineStage
-from plumbline.engine.sessions.python import PythonSession
+from plumbline.engine.sessions.python import OBJECTS, PythonSession
 from plumbline.engine.sessions.text import TextSession
 from plumbline.errors import ArtifactError, PolicyError, Recoverability
 from plumbline.execution.artifact import read_manifest
@@ -35,10 +35,12 @@ __all__ = [
     "DEFAULT_BATCH",
     "CodeNotAllowed",
     "CompileWhileServing",
+    "PreparedModel",
     "VersionUnusable",
     "open_session",
     "planned_bytes",
     "prepare",
+    "prepared_models",
     "version_options",
 ]
 
@@ -103,13 +105,14 @@ def prepare(
         if part.kind is VersionKind.PYTHON:
             _verify_code(part, allow_code)
         else:
+            _verify_planned(part)
             prepare_source(_source(part), version_options(part.settings, progress))
 
 
 def planned_bytes(spec: VersionSpec) -> Mapping[str, int]:
     """Memory of a prepared version by part, from its plans: what its session will state (requirement L3-07).
 
-    A Python class states nothing.
+    Of a Python class only what `version.toml` states is known before its code runs.
 
     Raises:
         CompileWhileServing: it is not prepared.
@@ -119,12 +122,37 @@ def planned_bytes(spec: VersionSpec) -> Mapping[str, int]:
     for index, part in enumerate(stages):
         prefix = f"stage{index}." if spec.kind is VersionKind.PIPELINE else ""
         if part.kind is VersionKind.PYTHON:
+            if part.settings.memory_bytes is not None:
+                parts[f"{prefix}{OBJECTS}"] = part.settings.instances * part.settings.memory_bytes
             continue
         plan = read_manifest(_prepared(part, version_options(part.settings))).plan
         parts[f"{prefix}weights"] = plan.weights_bytes
         parts[f"{prefix}state"] = plan.state_bytes
         parts[f"{prefix}arenas"] = part.settings.instances * plan.peak_bytes
     return parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedModel:
+    """A compiled part of a version: the part, the model file, how it is loaded, and its executable."""
+
+    part: VersionSpec
+    source: Path
+    options: LoadOptions
+    folder: Path
+
+
+def prepared_models(spec: VersionSpec) -> Iterator[PreparedModel]:
+    """The compiled parts of a prepared version, in order; Python classes are not among them.
+
+    Raises:
+        CompileWhileServing: it is not prepared.
+    """
+    for part in _parts(spec):
+        if part.kind is not VersionKind.PYTHON:
+            options = version_options(part.settings)
+            folder = _prepared(part, options)
+            yield PreparedModel(part=part, source=_source(part), options=options, folder=folder)
 
 
 def open_session(
@@ -180,6 +208,7 @@ class _Opener:
                 return self._pipeline(spec)
 
     def _closing(self, spec: VersionSpec, make: Callable[[Model], Session]) -> Session:
+        _verify_planned(spec)
         source, options = _source(spec), version_options(spec.settings)
         folder = prepare_source(source, options) if self.may_compile else _prepared(spec, options)
         model = open_prepared(folder, source, options)
@@ -269,6 +298,13 @@ def _prepared(spec: VersionSpec, options: LoadOptions) -> Path:
 def _verify_code(spec: VersionSpec, allowed: bool) -> None:
     if not allowed:
         raise CodeNotAllowed(version=str(spec.ref))
+
+
+def _verify_planned(spec: VersionSpec) -> None:
+    """Nobody states what is planned."""
+    if spec.settings.memory_bytes is not None:
+        reason = "memory_bytes is stated for Python classes only; the memory of a model is planned"
+        raise VersionUnusable(version=str(spec.ref), reason=reason)
 
 
 def _encoder(model: Model) -> TextEncoder:

@@ -198,6 +198,27 @@ def test_unusable_class_is_refused_with_the_reason(
     assert not [name for name in sys.modules if name.startswith(PREFIX)]
 
 
+def test_memory_of_a_class_that_its_settings_state_is_known_before_its_code_runs(
+    make_spec: MakeSpec,
+) -> None:
+    """L3-07."""
+    files = {"model.py": LABELS, "names.py": NAMES}
+    spec = make_spec("stated", VersionKind.PYTHON, "model.py:Labels", files, instances=2, memory_bytes=512)
+    assert dict(planned_bytes(spec)) == {"objects": 1024}
+    session = open_session(spec, allow_code=True)
+    try:
+        assert dict(session.metadata.memory) == {"objects": 1024}
+    finally:
+        session.close()
+
+
+def test_memory_stated_for_what_is_planned_is_refused(make_spec: MakeSpec) -> None:
+    spec = make_spec("twice", VersionKind.MODEL, "model.onnx", {"model.onnx": classifier()}, memory_bytes=512)
+    for use in (prepare, open_session):
+        with pytest.raises(VersionUnusable, match="stated for Python classes only"):
+            use(spec)
+
+
 def test_pipeline_of_model_and_class_answers_by_tensor_names(make_spec: MakeSpec, model: VersionSpec) -> None:
     labels = make_spec(
         "labels", VersionKind.PYTHON, "model.py:Labels", {"model.py": LABELS, "names.py": NAMES}

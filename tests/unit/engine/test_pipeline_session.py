@@ -195,3 +195,20 @@ def test_an_output_that_nobody_makes_is_refused(ref):
 def test_a_pipeline_in_a_pipeline_is_refused(ref):
     with pytest.raises(PipelineRefused, match="cannot be a pipeline"):
         PipelineSession(ref, [PipelineStage(session=text_pipeline(ref))])
+
+
+def test_a_pipeline_adds_up_what_its_stages_state_and_names_those_that_do_not(ref):
+    class Sized(Pool):
+        memory_bytes = 50
+
+    middle = EchoSession(VersionRef(model="middle", version="1"), memory_bytes=1024)
+    stages = [
+        stage("split", Split),
+        PipelineStage(session=middle, inputs={"x": "numbers"}, outputs={"y": "vectors"}),
+        stage("pool", Sized),
+    ]
+    metadata = PipelineSession(ref, stages).metadata
+    assert metadata.memory_unstated == ("stage0.objects",)
+    assert dict(metadata.memory) == {"stage1.arenas": 1024, "stage2.objects": 50}
+    assert metadata.stated_memory_bytes == metadata.memory_bytes == 1074
+    assert PipelineSession(ref, [stage("split", Split)]).metadata.stated_memory_bytes is None

@@ -8,6 +8,7 @@ import pytest
 from plumbline.contracts.inference import InferenceCall, InferenceResult
 from plumbline.contracts.requests import RequestId
 from plumbline.contracts.versions import VersionSettings
+from plumbline.engine.memory import MemoryBudgetRefused
 from plumbline.engine.model import InputRefused
 from plumbline.engine.result import OutputUndecodable
 from plumbline.engine.sessions.python import ClassFailed, ClassRefused, PythonSession
@@ -223,3 +224,52 @@ def test_each_instance_has_its_own_object_and_is_closed(engine, ref):
     assert made[0].context.ref == ref
     scheduler.unload(ref)
     assert set(closed) == set(made)
+
+
+# -- memory (L3-07) ------------------------------------------------------------------------------------------
+
+
+class Sized(Doubler):
+    memory_bytes = 1000
+
+
+def test_what_a_class_states_of_its_memory_is_counted_for_every_instance(ref):
+    metadata = PythonSession(ref, Sized, VersionSettings(instances=3)).metadata
+    assert dict(metadata.memory) == {"objects": 3000}
+    assert metadata.stated_memory_bytes == metadata.memory_bytes == 3000
+    assert not metadata.memory_unstated
+
+
+def test_version_toml_states_the_memory_in_place_of_the_class(ref):
+    for cls in (Sized, Doubler):
+        metadata = PythonSession(ref, cls, VersionSettings(memory_bytes=70)).metadata
+        assert metadata.memory_bytes == 70
+
+
+def test_memory_that_a_class_does_not_state_is_not_stated_rather_than_nothing(ref):
+    metadata = PythonSession(ref, Doubler, SETTINGS).metadata
+    assert metadata.stated_memory_bytes is None
+    assert metadata.memory_unstated == ("objects",)
+    assert not metadata.memory
+
+
+@pytest.mark.parametrize("stated", [0, -1, True, 1.5, "1 GiB", 1 << 51, None.__class__])
+def test_memory_that_is_no_number_of_bytes_is_refused(ref, stated):
+    class Wrong(Doubler):
+        memory_bytes = stated
+
+    with pytest.raises(ClassRefused, match="memory_bytes is no whole number"):
+        PythonSession(ref, Wrong, SETTINGS)
+
+
+def test_stated_memory_above_the_budget_is_refused_before_setup_runs(engine, ref):
+    class Eager(Sized):
+        def setup(self, context):
+            raise AssertionError("it does not fit")
+
+    scheduler = engine(budget_bytes=2500)
+    scheduler.start()
+    with pytest.raises(MemoryBudgetRefused, match="needs 3000 bytes"):
+        scheduler.load(ref, PythonSession(ref, Eager, VersionSettings(instances=3)), instances=3)
+    scheduler.load(ref, PythonSession(ref, Sized, VersionSettings(instances=2)), instances=2)
+    assert scheduler.status().memory_bytes == 2000

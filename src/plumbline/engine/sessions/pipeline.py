@@ -78,13 +78,16 @@ class PipelineSession:
         wired = _Wires(ref, stages)
         chosen = tuple(outputs) or tuple(wired.made_by(len(stages) - 1))
         memory: dict[str, int] = {}
+        unstated: list[str] = []
         for index, stage in enumerate(stages):
             for part, size_bytes in stage.session.metadata.memory.items():
                 memory[f"stage{index}.{part}"] = size_bytes
+            unstated += (f"stage{index}.{part}" for part in stage.session.metadata.memory_unstated)
         self.metadata = ModelMetadata(
             ref=ref, kind=VersionKind.PIPELINE, inputs=wired.inputs(), outputs=wired.outputs(chosen),
             digest=digest, unbatched_because="each stage is batched by itself",
             memory_bytes=sum(s.session.metadata.memory_bytes for s in stages), memory=memory,
+            memory_unstated=tuple(unstated),
         )  # fmt: skip
         self._wiring, self._outputs = tuple(stages), chosen
         self._inputs = {spec.name for spec in self.metadata.inputs}

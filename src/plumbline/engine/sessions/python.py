@@ -4,6 +4,7 @@
         inputs = {"text": ("BYTES", (-1,))}          optional; without it any inputs are taken
         outputs = {"text": ("BYTES", (-1,))}         optional; without it any outputs are given
         max_batch = 8                                optional; rows of one launch, 0 for no batching
+        memory_bytes = 2 * 2**20                     optional; of one object, counted against the budget
 
         def setup(self, context): ...                once for each instance; optional
         def run(self, inputs, parameters): ...       name -> array in, name -> array out
@@ -37,6 +38,9 @@ from plumbline.scheduling.request import BatchTerms
 
 __all__ = ["ClassFailed", "ClassRefused", "PythonSession", "SetupContext"]
 
+OBJECTS = "objects"
+"""The part of the memory of a version that the objects of its class take."""
+MAX_MEMORY_BYTES = 1 << 50
 _BEFORE_CLIENTS = frozenset({"__init__", "setup"})
 """Functions that never see what a client sent."""
 
@@ -118,11 +122,14 @@ class PythonSession:
         if rows and any(not spec.shape or spec.shape[0] != -1 for spec in (*inputs, *outputs)):
             raise self._refuse("max_batch needs -1 on axis 0 of every input and output")
         self._rows = min(rows, settings.max_batch or rows)
+        memory = self._stated_memory()
         self._cost_ns = sum(settings.segment_bounds_ns) or settings.cost_bound_ns
         self.metadata = ModelMetadata(
             ref=ref, kind=VersionKind.PYTHON, inputs=inputs, outputs=outputs, digest=digest,
             max_rows=self._rows,
             unbatched_because="" if self._rows else f"class {cls.__name__} declares no max_batch",
+            memory_bytes=sum(memory.values()), memory=memory,
+            memory_unstated=() if memory else (OBJECTS,),
         )  # fmt: skip
 
     @property
@@ -204,6 +211,17 @@ class PythonSession:
                 if numpy_of(datatype) is not None and whole:
                     return TensorSpec(name=name, datatype=datatype, shape=tuple(shape))
         raise self._refuse(f"{attribute} declares {str(name)[:60]!r} not as (datatype, shape)")
+
+    def _stated_memory(self) -> dict[str, int]:
+        """Bytes of all objects, by what `version.toml` or else the class states of one; empty for neither."""
+        each = self._settings.memory_bytes
+        if each is None:
+            each = getattr(self._class, "memory_bytes", None)
+        if each is None:
+            return {}
+        if not isinstance(each, int) or isinstance(each, bool) or not 1 <= each <= MAX_MEMORY_BYTES:
+            raise self._refuse(f"memory_bytes is no whole number from 1 to {MAX_MEMORY_BYTES}")
+        return {OBJECTS: each * self._settings.instances}
 
     def _verify(self, inputs: Tensors) -> None:
         declared = {spec.name: spec for spec in self.metadata.inputs}

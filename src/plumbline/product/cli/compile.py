@@ -59,6 +59,8 @@ def copy_executable(folder: Path, target: Path) -> str:
 
 
 def _document(model: Any, seconds: dict[str, float]) -> dict[str, Any]:
+    from plumbline.product.cli.decisions import batching_of
+
     manifest, plan = model.manifest, model.plan
     return {
         "schema_version": 1,
@@ -80,12 +82,15 @@ def _document(model: Any, seconds: dict[str, float]) -> dict[str, Any]:
             "state_bytes": plan.state_bytes,
             "digest": plan.digest,
         },
+        "batching": batching_of(manifest),
         "files": {path.name: path.stat().st_size for path in sorted(model.folder.iterdir())},
         "executable": model.folder.name,
     }
 
 
 def _text(document: dict[str, Any]) -> str:
+    from plumbline.product.cli.decisions import batching_text
+
     plan = document["plan"]
     took = sum(document["build_seconds"].values())
     stages = ", ".join(f"{name} {value:.3f}" for name, value in document["build_seconds"].items())
@@ -98,6 +103,7 @@ def _text(document: dict[str, Any]) -> str:
             f"{document['steps']} steps in {document['segments']} segments for {document['target']}, "
             f"{document['threads']} threads",
         ],
+        ["requests", batching_text(document["batching"])],
         ["weights", f"{plan['weights_bytes']} bytes"],
         ["state", f"{plan['state_bytes']} bytes"],
         ["arena", f"{plan['peak_bytes']} bytes a context (lower bound {plan['lower_bound_bytes']})"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,23 @@ from plumbline.compiler.build import plan_graph
 from plumbline.compiler.passes.report import PassReport
 from plumbline.compiler.planning.alias import Decision, InPlace, PlacedIn
 from plumbline.compiler.planning.program import ProgramPlan
+from plumbline.compiler.rows import RowProof, prove_rows
 from plumbline.config.settings import read_settings
 from plumbline.errors import ValidationError
+from plumbline.execution.artifact import Manifest
 from plumbline.product.cli.answer import table
 from plumbline.product.compose import LoadOptions, build_options, read_graph
 
-__all__ = ["ModelFileNeeded", "PlannedModel", "decide", "decisions_text", "is_compiled", "plan_model"]
+__all__ = [
+    "ModelFileNeeded",
+    "PlannedModel",
+    "batching_of",
+    "batching_text",
+    "decide",
+    "decisions_text",
+    "is_compiled",
+    "plan_model",
+]
 
 SHOWN_STEPS = 400
 
@@ -41,6 +53,7 @@ class PlannedModel:
     nodes_read: int
     passes: PassReport
     plan: ProgramPlan
+    rows: RowProof
 
 
 def plan_model(source: str, options: LoadOptions) -> PlannedModel:
@@ -53,8 +66,34 @@ def plan_model(source: str, options: LoadOptions) -> PlannedModel:
     if is_compiled(source):
         raise ModelFileNeeded(source=Path(source).name, wanted="its plan and decisions in detail")
     graph = read_graph(source, options)
-    _, passes, plan = plan_graph(graph, build_options(options, read_settings()))
-    return PlannedModel(graph_digest=graph.digest, nodes_read=len(graph.nodes), passes=passes, plan=plan)
+    optimised, passes, plan = plan_graph(graph, build_options(options, read_settings()))
+    return PlannedModel(
+        graph_digest=graph.digest, nodes_read=len(graph.nodes), passes=passes, plan=plan,
+        rows=prove_rows(optimised),
+    )  # fmt: skip
+
+
+def batching_of(facts: RowProof | Manifest) -> dict[str, str]:
+    """Along which symbols requests share a launch, or why they do not."""
+    if isinstance(facts, RowProof):
+        return {"symbol": facts.symbol, "packed": facts.packed, "unbatched_because": facts.refused_because}
+    return {
+        "symbol": facts.batch_symbol,
+        "packed": facts.packed_symbol,
+        "unbatched_because": facts.unbatched_because,
+    }
+
+
+def batching_text(document: Mapping[str, str]) -> str:
+    """The same for people.
+
+    >>> batching_text({"symbol": "N", "packed": "", "unbatched_because": ""})
+    'batched along N'
+    """
+    if not document["symbol"]:
+        return f"unbatched because {document['unbatched_because']}"
+    packed = f", packed along {document['packed']}" if document["packed"] else ""
+    return f"batched along {document['symbol']}{packed}"
 
 
 def is_compiled(source: str) -> bool:

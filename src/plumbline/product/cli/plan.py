@@ -20,7 +20,7 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> Answer:
     """Plan; refuses a plan above `--memory-budget`."""
     from plumbline.compiler.planning.picture import plan_document, render_svg
-    from plumbline.product.cli.decisions import is_compiled, plan_model
+    from plumbline.product.cli.decisions import batching_of, is_compiled, plan_model
 
     if is_compiled(arguments.model) and arguments.svg is None:
         return _plan_of_compiled(arguments)
@@ -35,7 +35,8 @@ def execute(arguments: Namespace) -> Answer:
         contexts=options.contexts,
         steps=steps,
     )
-    document = {"name": program.name, "graph_digest": decided.graph_digest, **document}
+    facts = {"name": program.name, "graph_digest": decided.graph_digest}
+    document = {**facts, **document, "batching": batching_of(decided.rows)}
     if arguments.svg is not None:
         write_text(arguments.svg, render_svg(plan, title=f"Memory plan of {program.name}", steps=steps))
     return Answer(document=document, text=_text(document))
@@ -44,6 +45,7 @@ def execute(arguments: Namespace) -> Answer:
 def _plan_of_compiled(arguments: Namespace) -> Answer:
     """The bytes that a compiled folder promises; where each tensor lies is not kept in it."""
     from plumbline.execution.artifact import read_manifest
+    from plumbline.product.cli.decisions import batching_of, batching_text
 
     manifest = read_manifest(Path(arguments.model))
     plan = manifest.plan
@@ -57,11 +59,13 @@ def _plan_of_compiled(arguments: Namespace) -> Answer:
         "lower_bound_bytes": plan.lower_bound_bytes,
         "contexts": arguments.contexts,
         "total_bytes": plan.total_bytes(arguments.contexts),
+        "batching": batching_of(manifest),
     }
     rows = [
         [name.removesuffix("_bytes"), value] for name, value in document.items() if name.endswith("_bytes")
     ]
-    return Answer(document=document, text=table(rows, [manifest.name, "bytes"]))
+    text = f"{table(rows, [manifest.name, 'bytes'])}\n\n{batching_text(batching_of(manifest))}"
+    return Answer(document=document, text=text)
 
 
 def _text(document: dict[str, Any]) -> str:
@@ -71,4 +75,7 @@ def _text(document: dict[str, Any]) -> str:
     facts = (
         f"plan {document['digest']}, {len(document['tensors'])} buffers, reuse {document['reuse_percent']} %"
     )
-    return "\n".join([table(rows, [document["name"] or "model", "bytes"]), "", total, facts])
+    from plumbline.product.cli.decisions import batching_text
+
+    heading = [document["name"] or "model", "bytes"]
+    return "\n".join([table(rows, heading), "", total, facts, batching_text(document["batching"])])

@@ -196,8 +196,33 @@ def _version(document: dict[str, Any]) -> Answer:
 
 
 def _table(versions: list[dict[str, Any]]) -> str:
-    rows = [[short(version.get(name)) for name in _VERSION_COLUMNS] for version in versions]
-    return table(rows, _VERSION_COLUMNS)
+    rows = [[_cell(version, name) for name in _VERSION_COLUMNS] for version in versions]
+    reasons = [
+        f"{version['model']}@{version['version']} runs unbatched because {version['unbatched_because']}"
+        for version in versions
+        if version.get("unbatched_because") and version.get("kind") != "pipeline"
+    ]
+    return "\n\n".join([table(rows, _VERSION_COLUMNS), *(["\n".join(reasons)] if reasons else [])])
+
+
+def _cell(version: dict[str, Any], name: str) -> str:
+    if name == "memory_bytes":
+        return memory_text(version)
+    return short(version.get(name))
+
+
+def memory_text(version: dict[str, Any]) -> str:
+    """Planned or stated bytes of a version; what nobody stated is said, and never counted as 0.
+
+    >>> memory_text({"memory_bytes": 512, "memory_unstated": ["stage1.objects"]})
+    '512, stage1.objects not stated'
+    >>> memory_text({"memory_bytes": None, "memory_unstated": ["objects"]}), memory_text({})
+    ('not stated', '')
+    """
+    stated, unstated = version.get("memory_bytes"), version.get("memory_unstated") or []
+    if not unstated:
+        return short(stated)
+    return "not stated" if stated is None else f"{stated}, {', '.join(unstated)} not stated"
 
 
 def _described(versions: list[dict[str, Any]]) -> str:

@@ -149,7 +149,8 @@
       memory[kind] = (memory[kind] || 0) + size;
     }
     if (!Object.keys(memory).length) {
-      place.append(make("span", version.memory_bytes ? bytes(version.memory_bytes) : "–", { className: "numbers" }));
+      const unstated = (version.memory_unstated || []).length ? "not stated" : "–";
+      place.append(make("span", version.memory_bytes ? bytes(version.memory_bytes) : unstated, { className: "numbers" }));
       return place;
     }
     const box = make("div");
@@ -166,6 +167,8 @@
     const total = bytes(version.memory_bytes || 0);
     box.append(bar, make("span", words.length > 1 ? `${total}: ${words.join(", ")}` : words[0] || total,
       { className: "numbers" }));
+    const unstated = version.memory_unstated || [];
+    if (unstated.length) box.append(make("div", `not stated: ${unstated.join(", ")}`, { className: "small soft" }));
     place.append(box);
     return place;
   }

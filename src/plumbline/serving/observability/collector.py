@@ -83,7 +83,8 @@ def _versions(sources: MetricSources) -> Iterator[Metric]:
     state = _gauge("version_state", "1 for the state that the version is in.", *_VERSION, "state")
     share = _gauge("version_share_ratio", "Of requests that name no version.", *_VERSION)
     source = _gauge("version_source_info", "Where it comes from.", *_VERSION, "digest", "revision")
-    memory = _gauge("version_memory_bytes", "Planned, in one worker.", *_VERSION)
+    memory = _gauge("version_memory_bytes", "Planned or stated, in one worker.", *_VERSION)
+    unstated = _gauge("version_memory_unstated_parts", "Parts whose memory nobody stated.", *_VERSION)
     for status in sources.directory.statuses():
         labels = (status.ref.model, status.ref.version)
         state.add_metric((*labels, status.state.value), 1)
@@ -91,10 +92,13 @@ def _versions(sources: MetricSources) -> Iterator[Metric]:
         facts = status.settings
         source.add_metric((*labels, str(facts.get("digest", "")), str(facts.get("revision", ""))), 1)
         try:
-            memory.add_metric(labels, sources.directory.metadata(*labels).memory_bytes)
+            metadata = sources.directory.metadata(*labels)
         except PlumblineError:  # it is not loaded: it has no plan
             continue
-    yield from (state, share, source, memory)
+        unstated.add_metric(labels, len(metadata.memory_unstated))
+        if metadata.stated_memory_bytes is not None:
+            memory.add_metric(labels, metadata.stated_memory_bytes)
+    yield from (state, share, source, memory, unstated)
     outcomes = _counter("version_outcomes", "Accepted requests since it became ready.", *_VERSION, "outcome")
     launches = _counter("version_launches", "Launches since it became ready.", *_VERSION)
     for counts in sources.directory.statistics():

@@ -68,7 +68,7 @@ def model_config_document(metadata: ModelMetadata) -> dict[str, Any]:
     """The configuration of a version in the words of the model configuration extension.
 
     `max_batch_size` is 0: shapes are given whole, with their first axis, whether requests are batched or not;
-    `parameters.max_rows` says how many rows of requests share a launch.
+    `parameters.max_rows` says how many rows of requests share a launch, `unbatched_because` why none do.
     """
     document = {
         "name": metadata.ref.model,
@@ -82,10 +82,21 @@ def model_config_document(metadata: ModelMetadata) -> dict[str, Any]:
             "version": {"string_value": metadata.ref.version},
             "digest": {"string_value": metadata.digest},
             "max_rows": {"string_value": str(metadata.max_rows)},
-            "memory_bytes": {"string_value": str(metadata.memory_bytes)},
+            **_said("unbatched_because", metadata.unbatched_because),
+            "memory_bytes": {"string_value": _memory_text(metadata)},
+            **_said("memory_unstated", ", ".join(metadata.memory_unstated)),
         },
     }
     return document
+
+
+def _said(name: str, text: str) -> dict[str, Any]:
+    return {name: {"string_value": text}} if text else {}
+
+
+def _memory_text(metadata: ModelMetadata) -> str:
+    stated = metadata.stated_memory_bytes
+    return "not stated" if stated is None else str(stated)
 
 
 def statistics_document(entry: VersionStatistics) -> dict[str, Any]:

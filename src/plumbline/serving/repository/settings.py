@@ -155,6 +155,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "max_segment_ns": _whole(1, _MAX_NS),
     "cost_bound_ns": _whole(0, _MAX_NS),
     "segment_bounds_ns": _bounds,
+    "memory_bytes": _whole(1, 1 << 50),
     "stream": _whole(0, 1023),
 }
 

@@ -28,6 +28,7 @@ from plumbline.serving.ports import VersionStatistics, WorkerState, WorkerStatus
 
 DOCUMENTED = Path(__file__).parents[4] / "docs" / "reference" / "metrics.md"
 ECHO = VersionRef(model="echo", version="1")
+CLASS = VersionRef(model="class", version="1")
 
 
 def call(name: str = "r1", model: str = "echo", **fields: Any) -> InferenceCall:
@@ -57,6 +58,10 @@ class Directory:
         return [*ready, failed]
 
     def metadata(self, model: str, version: str | None = None) -> ModelMetadata:
+        if model == "class":
+            return ModelMetadata(
+                ref=CLASS, kind=VersionKind.PYTHON, inputs=(), outputs=(), memory_unstated=("objects",)
+            )
         if version == "0":
             raise VersionNotReady(model=model, version="0", state="failed", reason="")
         return ModelMetadata(ref=ECHO, kind=VersionKind.MODEL, inputs=(), outputs=(), memory_bytes=4096)
@@ -159,6 +164,15 @@ def test_what_is_not_known_is_absent() -> None:
     assert of(found, "version_memory_bytes", model="echo", version="0") is None
     assert of(found, "worker_memory_budget_bytes", worker="w1") is None
     assert of(found, "worker_memory_budget_bytes", worker="w0") == 9
+
+
+def test_memory_that_nobody_stated_is_absent_and_counted_as_unstated() -> None:
+    """L4-32: not stated is not 0."""
+    found = series(ServingFigures(), sources(Directory(ECHO, CLASS)))
+    assert of(found, "version_memory_bytes", model="class", version="1") is None
+    assert of(found, "version_memory_unstated_parts", model="class", version="1") == 1
+    assert of(found, "version_memory_bytes", model="echo", version="1") == 4096
+    assert of(found, "version_memory_unstated_parts", model="echo", version="1") == 0
 
 
 def test_a_name_that_a_client_made_up_is_no_label() -> None:

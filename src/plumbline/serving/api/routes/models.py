@@ -178,8 +178,9 @@ def _interface(parts: NativeParts, status: VersionStatus) -> dict[str, Any]:
         "outputs": _tensors(metadata.outputs),
         "max_rows": metadata.max_rows,
         "unbatched_because": metadata.unbatched_because,
-        "memory_bytes": metadata.memory_bytes,
+        "memory_bytes": metadata.stated_memory_bytes,
         "memory": dict(metadata.memory),
+        "memory_unstated": list(metadata.memory_unstated),
     }
 
 

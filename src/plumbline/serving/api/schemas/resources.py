@@ -100,7 +100,11 @@ class TensorDocument(Answer):
 
 
 class VersionDocument(Answer):
-    """A version of a model at this server. Interface and memory are there once it is ready."""
+    """A version of a model at this server. Interface and memory are there once it is ready.
+
+    `memory_bytes` is the sum of `memory`; parts that nobody stated are named in `memory_unstated`, and where
+    nothing was stated it is null.
+    """
 
     model: str
     version: str
@@ -119,6 +123,7 @@ class VersionDocument(Answer):
     unbatched_because: str | None = None
     memory_bytes: int | None = None
     memory: dict[str, int] | None = None
+    memory_unstated: list[str] | None = None
 
 
 class ModelDocument(Answer):
