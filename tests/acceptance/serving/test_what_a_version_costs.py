@@ -11,7 +11,7 @@ import pytest
 from plumbline.product.cli import main
 from plumbline.product.demo_models.onnx_writer import OnnxWriter
 
-REASON = "operator y (softmax) (from y): it works along axis 0, on which the rows lie"
+REASON = "operator y (softmax) (from Softmax/y): it works along axis 0, on which the rows lie"
 CLASS = """
 class Sized:
     inputs = {"x": ("FP32", (-1,))}
@@ -82,7 +82,7 @@ def test_a_refusal_to_batch_is_said_by_the_commands(
     server: Any, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in (("models", "ls"), ("models", "show", "columns")):
-        assert f"columns@1 runs unbatched because {REASON}" in command(capsys, *words, "--url", server.base)
+        assert f"columns@1 runs unbatched because {REASON}" in command(capsys, *words, "--server", server.base)
     file = str(models / "columns" / "1" / "model.onnx")
     for words in (("plan", file), ("compile", file)):
         assert f"unbatched because {REASON}" in command(capsys, *words, "--symbol", "rows=4")
@@ -97,7 +97,7 @@ def test_memory_of_classes_is_what_they_state_or_not_stated(
     said = server.get("/v2/models/silent/config")[2]["parameters"]
     assert said["memory_bytes"]["string_value"] == "not stated"
     assert said["memory_unstated"]["string_value"] == "objects"
-    assert "not stated" in command(capsys, "models", "show", "silent", "--url", server.base)
+    assert "not stated" in command(capsys, "models", "show", "silent", "--server", server.base)
     metrics = server.get("/metrics")[2].decode()
     assert 'plumbline_version_memory_bytes{model="sized",version="1"} 8192.0' in metrics
     assert 'plumbline_version_memory_bytes{model="silent"' not in metrics
