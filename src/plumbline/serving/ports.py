@@ -26,6 +26,8 @@ __all__ = [
     "InferenceService",
     "ModelDirectory",
     "Permission",
+    "PlanPicture",
+    "PlanService",
     "RuntimeEvent",
     "TaskService",
     "TaskView",
@@ -104,6 +106,42 @@ class ModelDirectory(Protocol):
 
     async def unload(self, model: str, version: str | None = None) -> None:
         """Drain and unload; returns when its memory is given back. Without a version, all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanPicture:
+    """A memory plan drawn: a self-contained SVG, and its SHA-256 in hexadecimal digits."""
+
+    svg: bytes
+    digest: str
+
+
+class PlanService(Protocol):
+    """Memory plans of versions that this server prepared, drawn when they were prepared."""
+
+    async def plans(self, ref: VersionRef, digest: str) -> Mapping[str, Any]:
+        """The plans of all models of a version, as a JSON document of bounded size (schema `VersionPlans`).
+
+        Args:
+            ref: which version.
+            digest: of its content as the directory knows it; plans of other content are not given.
+
+        Raises:
+            PlumblineError: it has no plan (404), or was not prepared yet (409).
+        """
+
+    async def picture(self, ref: VersionRef, digest: str, stage: str | None = None) -> PlanPicture:
+        """One plan drawn.
+
+        Args:
+            ref: which version.
+            digest: as for `plans`.
+            stage: which model of a pipeline; needed where there are several.
+
+        Raises:
+            PlumblineError: as `plans`; the stage is not named or not there (400); the picture could not be
+                drawn (404).
+        """
 
 
 # -- workers -------------------------------------------------------------------------------------------------

@@ -88,6 +88,7 @@ COMMANDS: tuple[CommandEntry, ...] = (
     _asks("models ls", "models", "list the models of a server with the state of each version"),
     _asks("models show", "models", "show a model, or a version, with its inputs and outputs"),
     _asks("models versions", "models", "list the versions of a model"),
+    _asks("models plan", "plan", "show the memory plan of a version at a server; --svg keeps its picture"),
     _asks("models ready", "models", "say whether a model serves; exit code 1 when not"),
     _asks("models metadata", "models", "show inputs and outputs, as the Open Inference Protocol has them"),
     _asks("models config", "models", "show the configuration of a model, as the protocol has it"),

@@ -144,6 +144,7 @@ def _native_parts(runtime: Runtime, release: str) -> NativeParts:
         keys=runtime.keys,
         canary=CanaryDoor(runtime.directory),
         publication=runtime.directory,
+        plans=runtime.plans,
         version=release,
         allowed_origins=runtime.options.allowed_origins,
         clock=runtime.clock,

@@ -16,7 +16,7 @@ from plumbline.serving.api.openapi import native_openapi
 from plumbline.serving.api.parts import NativeParts
 from plumbline.serving.api.problems import install_problems
 from plumbline.serving.api.reference_page import PAGE_HEADERS, reference_page
-from plumbline.serving.api.routes import devices, keys, models, service, tasks
+from plumbline.serving.api.routes import devices, keys, models, plans, service, tasks
 from plumbline.serving.events.socket import EventSocket
 
 __all__ = ["V1", "ApiVersion", "native_application"]
@@ -32,7 +32,7 @@ class ApiVersion:
 
 V1 = ApiVersion(
     number=1,
-    routers=(service.router, tasks.router, devices.router, models.router, keys.router),
+    routers=(service.router, tasks.router, devices.router, models.router, plans.router, keys.router),
 )
 
 

@@ -15,6 +15,7 @@ from plumbline.serving.ports import (
     DeviceService,
     EventService,
     ModelDirectory,
+    PlanService,
     TaskService,
     WorkerPool,
 )
@@ -59,6 +60,7 @@ class NativeParts:
     keys: keys of this store, or None where there are none; their routes are refused by name then.
     canary: canary releases, or None likewise.
     publication: pins and retirements, or None likewise.
+    plans: memory plans and their pictures, or None likewise.
     name: of the service.
     version: of the program.
     allowed_origins: exact origins that browsers may open `/ws` from, besides its own host.
@@ -77,6 +79,7 @@ class NativeParts:
     keys: KeyService | None = None
     canary: CanaryService | None = None
     publication: PublicationService | None = None
+    plans: PlanService | None = None
     name: str = "plumbline"
     version: str = "0"
     allowed_origins: tuple[str, ...] = ()
