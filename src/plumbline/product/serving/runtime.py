@@ -18,6 +18,7 @@ from plumbline.errors import ResourceError
 from plumbline.product.capabilities import offered_operators
 from plumbline.product.serving.observing import Observation, open_observation
 from plumbline.product.serving.options import ServeOptions
+from plumbline.product.serving.plan_shelf import PlanShelf
 from plumbline.product.serving.prepare import prepare_apart
 from plumbline.product.serving.worker import make_scheduler, worker_command
 from plumbline.product.serving.worker_trace import WorkerTrace
@@ -79,6 +80,7 @@ class Runtime:
     devices: DeviceManager
     decisions: LoggedDecisions
     health: EngineHealth
+    plans: PlanShelf
     keys: KeyRing
     authenticator: ApiKeyAuthenticator | None
     logs: Path
@@ -107,10 +109,12 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         repository = open_repository(options)
         if isinstance(repository, HttpRepository):
             stack.callback(repository.close)
+        plans = PlanShelf(folder / "plans")
+        stack.push_async_callback(plans.close)
         directory = Directory(
             repository,
             pool,
-            prepare=partial(prepare_apart, allow_code=options.worker.allow_code),
+            prepare=partial(prepare_apart, allow_code=options.worker.allow_code, plans=plans),
             copies=folder / "copies",
             clock=clock,
             announce=events.publish,
@@ -146,7 +150,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         yield Runtime(
             options=options, clock=clock, events=events, pool=pool, directory=directory,
             inference=inference, tasks=tasks, devices=devices,
-            decisions=LoggedDecisions(folder / "logs"),
+            decisions=LoggedDecisions(folder / "logs"), plans=plans,
             health=EngineHealth(pool, directory.unready, {"the decision log of routes": routes.trouble}),
             keys=KeyRing(key_store, clock, authenticator.forget if authenticator else lambda: None),
             authenticator=authenticator, logs=folder / "logs", observation=observation,
