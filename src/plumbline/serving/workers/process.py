@@ -251,36 +251,41 @@ class _Worker:
 
     def _run_chores(self) -> None:
         while (chore := self._chores.get()) is not None:
-            failure: PlumblineError | None = None
-            metadata = None
-            try:
-                if isinstance(chore, protocol.Load):
-                    self._notes.know(chore.spec)
-                    metadata = load_warm(self._engine, chore.spec, self._open_session)
-                    gc.collect()
-                    gc.freeze()  # a version stays: no collection looks at it while requests wait
-                    self._refs[chore.handle] = chore.spec.ref
-                else:
-                    ref = self._refs.pop(chore.handle)
-                    self._engine.unload(ref)
-                    self._notes.forget(ref)
-                    give_memory_back()
-            except Exception as error:  # noqa: BLE001 - the worker: one load fails, the worker goes on
-                what = "load" if isinstance(chore, protocol.Load) else "unload"
-                if isinstance(chore, protocol.Load):
-                    self._notes.load_failed(chore.spec, error)
-                failure = as_plumbline(error, what)
-                give_memory_back()
-            self._sender.send(
-                protocol.Loaded(
-                    handle=chore.handle,
-                    metadata=None if metadata is None else protocol.wire_metadata(metadata),
-                    failure=None if failure is None else report(failure),
-                    budget_bytes=self._engine.status().budget_bytes,
-                )
-            )
+            loaded, failure = self._carry_out(chore)
+            budget_bytes = self._engine.status().budget_bytes
+            self._sender.send(msgspec.structs.replace(loaded, budget_bytes=budget_bytes))
             if failure is not None and failure.recoverability is Recoverability.FATAL:
                 self._end_fatally(failure)
+
+    def _carry_out(
+        self, chore: protocol.Load | protocol.Unload
+    ) -> tuple[protocol.Loaded, PlumblineError | None]:
+        """The answer, and the failure that it tells of."""
+        try:
+            if isinstance(chore, protocol.Unload):
+                self._unload(chore)
+                return protocol.Loaded(chore.handle), None
+            return protocol.Loaded(chore.handle, self._load(chore)), None
+        except Exception as error:  # noqa: BLE001 - the worker: one load fails, the worker goes on
+            if isinstance(chore, protocol.Load):
+                self._notes.load_failed(chore.spec, error)
+            failure = as_plumbline(error, "load" if isinstance(chore, protocol.Load) else "unload")
+            give_memory_back()
+            return protocol.Loaded(chore.handle, failure=report(failure)), failure
+
+    def _load(self, chore: protocol.Load) -> protocol.Metadata:
+        self._notes.know(chore.spec)
+        metadata = protocol.wire_metadata(load_warm(self._engine, chore.spec, self._open_session))
+        gc.collect()
+        gc.freeze()  # a version stays: no collection looks at it while requests wait
+        self._refs[chore.handle] = chore.spec.ref
+        return metadata
+
+    def _unload(self, chore: protocol.Unload) -> None:
+        ref = self._refs.pop(chore.handle)
+        self._engine.unload(ref)
+        self._notes.forget(ref)
+        give_memory_back()
 
 
 def _inherited(descriptor: int) -> socket.socket:
