@@ -104,7 +104,9 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment", gc=Fa
         number: of the segment, from 0.
         first_record: number of this record in the log, from 0.
         wall_ns: the same moment, nanoseconds since 1970 UTC.
-        fresh: whether a new life began with it; what was queued or running before ended with that one.
+        fresh: whether the records before it say nothing of the state here: a new life of the engine began,
+            and what was queued or running before ended with that one; or some were missed.
+        missed: records before it that the log could not take; what they would have said, nobody knows.
     """
 
     time_ns: int
@@ -114,6 +116,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment", gc=Fa
     first_record: int
     wall_ns: int
     fresh: bool
+    missed: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="snapshot"):

@@ -147,7 +147,7 @@ class _Follower:
             self.policy = core.policy.name
         match record:
             case Segment(fresh=True):
-                self._end_with_writer(record.time_ns)
+                self._end_with_writer(record)
             case Routing(request=self._id):
                 self.routes.append(_facts(record))
             case Arrival() if record.request.id == self._id:
@@ -287,10 +287,13 @@ class _Follower:
                 passage.ended = {"how": "finished", "time_ns": record.time_ns, "outcome": outcome}
                 self._launch = None
 
-    def _end_with_writer(self, time_ns: int) -> None:
-        """A new writer goes on: what the one before had is over."""
+    def _end_with_writer(self, record: Segment) -> None:
+        """A new writer goes on: what the one before had is over. Or records were missed, the end too."""
         if self.passages and self.passages[-1].ended is None:
-            self.passages[-1].ended = {"how": "worker_ended", "time_ns": time_ns}
+            ended: dict[str, Any] = {"how": "worker_ended", "time_ns": record.time_ns}
+            if record.missed:
+                ended |= {"how": "not_recorded", "missed": record.missed}
+            self.passages[-1].ended = ended
         self._launch = None
 
 

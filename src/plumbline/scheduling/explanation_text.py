@@ -142,6 +142,8 @@ def _end_line(passage: Passage, start_ns: int) -> str:
         case "refused":
             values = ", ".join(f"{name} {value}" for name, value in ended["fields"].items())
             return f"{moment} refused: {ended['reason']}" + (f" ({values})" if values else "")
+        case "not_recorded":
+            return f"{moment} the log could be written again; {ended['missed']} records were missed before"
         case _:
             return f"{moment} its worker ended before it did"
 

@@ -9,11 +9,12 @@ layout is in `decision_log_files`, the reader in `decision_log_reader`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,8 @@ DEFAULT_KEEP_SEGMENTS = 64
 _OVERHEAD = SIZE_WORDS.size + DIGEST_BYTES
 _ALL_BITS = 0xFFFFFFFF
 _RETRY_NS = 1_000_000_000
+_LOOK_EVERY = 256
+"""Records between two looks whether the file of the segment is still there."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -87,6 +90,7 @@ class DecisionLog:
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         keep_segments: int = DEFAULT_KEEP_SEGMENTS,
         clock: Clock | None = None,
+        health: MutableSequence[int] | None = None,
     ) -> None:
         """Args:
             folder: for the segments; made when absent.
@@ -94,6 +98,8 @@ class DecisionLog:
             segment_bytes: of records after those that a segment begins with; then it is full.
             keep_segments: older ones are removed.
             clock: for the times of segment records.
+            health: a cell of two that whoever watches may read at any time: why nothing is recorded now (an
+                `errno`, -1 for another reason, 0 for nothing), and how many records were missed.
 
         Raises:
             LogNameRefused: the name cannot begin a file name.
@@ -114,7 +120,10 @@ class DecisionLog:
         self._next_segment = 0
         self._digest = START_DIGEST
         self._fresh = True
+        self._missed = 0
         self._failure = ""
+        self._errno = 0
+        self._health = health
         self._retry_at_ns = 0
         self._lock = self._open_lock()
         try:
@@ -134,31 +143,46 @@ class DecisionLog:
         After a failure this tries a new segment, at most once a second: the log recovers when there is room
         again, also where nobody dares to append as long as there is trouble.
         """
-        if self._failure and self._clock.now_ns() >= self._retry_at_ns:
+        if self._failure and self.is_due():
             with contextlib.suppress(DecisionLogFailed):
                 self.rotate()
         return self._failure
 
-    def begin_segments_with(self, snapshot: Callable[[], bytes]) -> None:
+    def begin_segments_with(self, snapshot: Callable[[], bytes], missed: int = 0) -> None:
         """Each segment from now on begins with the record body that `snapshot` gives.
 
-        A new life begins: so does a segment, marked `fresh`, with the first snapshot.
+        A new life begins, or `missed` records are not in the log: so does a segment, marked `fresh`, with the
+        first snapshot.
 
         Raises:
             DecisionLogFailed: its file could not be made.
         """
         self._snapshot = snapshot
         self._fresh = True
+        self._missed = missed
+        self._retry_at_ns = self._clock.now_ns() + _RETRY_NS
         self.rotate()
+
+    def note(self, stopped_because: str | None, missed: int) -> None:
+        """What the recorder that writes into this log says of itself, for `health`."""
+        if self._health is not None:
+            self._health[0] = 0 if stopped_because is None else self._errno or -1
+            self._health[1] = missed
+
+    def is_due(self) -> bool:
+        """Whether segments may be begun again after a failure: at most once a second."""
+        return self._clock.now_ns() >= self._retry_at_ns
 
     def append(self, body: bytes) -> None:
         """Write a record body (`contracts.records.encode_record`).
 
         Raises:
-            DecisionLogFailed: this segment could not be extended; or the record was written, filled the
-                segment, and the next one could not be made.
+            DecisionLogFailed: the record was not written: this segment could not be extended, or its file is
+                gone.
         """
         target = self._map
+        if not self.records % _LOOK_EVERY:
+            self._verify_named()
         if target is None:
             self.rotate()
             return self.append(body)
@@ -174,8 +198,9 @@ class DecisionLog:
         self._digest = digest
         self._used = end
         self.records += 1
-        if end >= self._full_at:
-            self.rotate()
+        if end >= self._full_at and (not self._failure or self.is_due()):
+            with contextlib.suppress(DecisionLogFailed):  # this record is in; the next one may find no room
+                self.rotate()
         return None
 
     def rotate(self) -> None:
@@ -195,7 +220,8 @@ class DecisionLog:
         self._digest = digest
         self.records += count
         self._fresh = False
-        self._failure = ""
+        self._missed = 0
+        self._failure, self._errno = "", 0
         self._next_segment = number + 1
         for old, path in segment_files(self._folder, self.name):
             if old <= number - self._keep:
@@ -218,6 +244,7 @@ class DecisionLog:
             self.records,
             self._clock.wall_ns(),
             self._fresh,
+            self._missed,
         )
         bodies = [encode_record(segment)]
         if self._snapshot is not None:
@@ -261,8 +288,14 @@ class DecisionLog:
         if old is not None:
             old.close()
         self._map, self._size = target, size
-        self._failure = ""
+        self._failure, self._errno = "", 0
         return target
+
+    def _verify_named(self) -> None:
+        """What is written into a file without a name is gone with this process."""
+        if self._map is None or os.fstat(self._file).st_nlink:
+            return
+        raise self._failed(OSError(errno.ENOENT, "the file of the log was removed"))
 
     def _close_segment(self) -> None:
         if self._map is None:
@@ -297,6 +330,7 @@ class DecisionLog:
 
     def _failed(self, error: OSError) -> DecisionLogFailed:
         self._failure = error.strerror or "the file system refused"
+        self._errno = error.errno or -1
         self._retry_at_ns = self._clock.now_ns() + _RETRY_NS
         return DecisionLogFailed(name=self.name, reason=self._failure)
 

@@ -33,6 +33,7 @@ from plumbline.contracts.records import (
     decode_record,
     encode_record,
 )
+from plumbline.scheduling.replay import replay
 
 GOLDEN = Path(__file__).parent / "records.json"
 
@@ -40,7 +41,7 @@ FACTS = RequestFacts(
     "r1", "m@1", "tenant", 5, 10, 900, None, 100, (40, 60), 1000, "task", 0, BatchFacts("m@1", 2, 8, 4, 50)
 )
 RECORDS: tuple[Record, ...] = (
-    Segment(1, SCHEMA_VERSION, "worker-0", 3, 1200, 1_700_000_000_000_000_000, True),
+    Segment(1, SCHEMA_VERSION, "worker-0", 3, 1200, 1_700_000_000_000_000_000, True, 0),
     Snapshot(2, {"policy": "fifo", "b": [1, None, "x"], "a": {"z": 1, "y": 2}}),
     Arrival(3, FACTS, 7, (4, 7), 2),
     Selection(4, 9, 1, ("r1", "r2"), (4, 7), "filled", (8, 8, 1), ("n@1",), (5, 6), 0, bytes(range(16))),
@@ -58,13 +59,26 @@ RECORDS: tuple[Record, ...] = (
 
 
 def test_each_kind_of_record_has_the_bytes_and_the_chain_of_the_golden_file() -> None:
-    """A change here needs another schema version, and a reader for the old one."""
+    """A change here needs another schema version, and a reader for the old one; a field that is added at the
+    end, with a default, needs neither."""
     digest, rows = START_DIGEST, []
     for record in RECORDS:
         body = encode_record(record)
         digest = chain_digest(digest, body)
         rows.append({"kind": type(record).__name__, "body": body.hex(), "digest": digest.hex()})
     assert {"schema": SCHEMA_VERSION, "records": rows} == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+SEGMENT_BEFORE_MISSED = "98a77365676d656e740101a8776f726b65722d3003cd04b0cf17979cfe362a0000c3"
+
+
+def test_a_segment_from_before_missed_records_were_counted_is_read_as_one_that_missed_none() -> None:
+    """Fields are added at the end, with a default; replay takes such a body as it is."""
+    record = decode_record(bytes.fromhex(SEGMENT_BEFORE_MISSED))
+    assert record == RECORDS[0]
+    assert replay([bytes.fromhex(SEGMENT_BEFORE_MISSED)]).digest == chain_digest(
+        START_DIGEST, bytes.fromhex(SEGMENT_BEFORE_MISSED)
+    )
 
 
 def test_the_golden_file_holds_every_kind() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,10 @@ def test_a_record_that_was_changed_with_a_repaired_chain_is_found_by_replay(tmp_
     pytest.fail("no arrival in the log")
 
 
+def call(name: str) -> ExecutionRequest:
+    return ExecutionRequest(id=RequestId(name), graph="m@1", tenant=TenantId("t"))
+
+
 class Inverted(PriorityPolicy):
     """Another version of the priority policy."""
 
@@ -153,25 +159,130 @@ def test_plumb_replay_states_the_rules_and_takes_other_ones_only_when_told(
     assert "replay_diverged" in capsys.readouterr().err
 
 
-def test_a_journal_that_fails_ends_the_recording_and_not_the_scheduling() -> None:
-    class Failing:
-        left = 3
+class FullJournal:
+    """Takes three bodies, then none until there is room; may be tried again whenever `due` says so."""
 
-        def append(self, body: bytes) -> None:
-            self.left -= 1
-            if self.left < 0:
-                raise DecisionLogFailed(name="w", reason="no space left")
+    def __init__(self) -> None:
+        self.room, self.due = 3, False
+        self.begun: list[int] = []
+        self.notes: list[tuple[str | None, int]] = []
 
-        def begin_segments_with(self, snapshot: Any) -> None:
-            snapshot()
+    def append(self, body: bytes) -> None:
+        self.room -= 1
+        if self.room < 0:
+            raise DecisionLogFailed(name="w", reason="no space left")
 
+    def begin_segments_with(self, snapshot: Any, missed: int = 0) -> None:
+        if self.room < 0:
+            raise DecisionLogFailed(name="w", reason="no space left yet")
+        snapshot()
+        self.begun.append(missed)
+
+    def is_due(self) -> bool:
+        return self.due
+
+    def note(self, stopped_because: str | None, missed: int) -> None:
+        self.notes.append((stopped_because, missed))
+
+
+def test_a_journal_that_fails_stops_the_recording_and_not_the_scheduling() -> None:
+    journal = FullJournal()
     core = DecisionCore(policy=open_policy("fifo"), capacity=20, streams=1)
-    recorder = DecisionRecorder(core, Failing())
+    recorder = DecisionRecorder(core, journal)
     for number in range(5):
-        core.submit(ExecutionRequest(id=RequestId(f"r{number}"), graph="m@1", tenant=TenantId("t")), number)
+        core.submit(call(f"r{number}"), number)
     assert core.depth == 5
+    assert recorder.missed == 2
     assert recorder.stopped_because is not None
     assert "no space left" in recorder.stopped_because
+    assert [missed for _, missed in journal.notes] == [1, 2]
+
+
+def test_recording_goes_on_when_the_journal_can_be_written_again_and_says_what_it_missed() -> None:
+    journal = FullJournal()
+    core = DecisionCore(policy=open_policy("fifo"), capacity=20, streams=1)
+    recorder = DecisionRecorder(core, journal)
+    for number in range(5):
+        core.submit(call(f"r{number}"), number)
+    journal.due = True
+    core.submit(call("r5"), 5)
+    assert recorder.stopped_because is not None, "tried, and failed again"
+    journal.room = 3
+    core.submit(call("r6"), 6)
+    assert recorder.stopped_because is None
+    assert journal.begun == [0, 4], "the record that tried is in the state that the segment begins with"
+    core.submit(call("r7"), 7)
+    assert journal.room == 2
+    assert recorder.missed == 4
+    assert journal.notes[-1] == (None, 4)
+
+
+def test_a_disk_that_is_full_for_a_while_costs_records_and_nothing_else(tmp_path: Path) -> None:
+    """The system refuses more bytes of a file (`RLIMIT_FSIZE`); decisions go on, the log goes on later, and
+    replay and explanation know what is missing (L4-17, X-33)."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert told["depth"] == 1000, "every request was queued"
+    assert told["while_full"] == [27, told["missed"]], "EFBIG, and how many were missed"
+    assert told["missed"] > 500
+    assert told["after"] == [0, told["missed"]]
+    log = read_log(tmp_path, "w")
+    gaps = [record.missed for record in log.records() if isinstance(record, Segment)]
+    assert sum(gaps) == told["missed"]
+    result = replay(log.bodies, first=log.stored[0].number, previous=log.previous)
+    assert result.digest == log.digest
+    assert result.core is not None
+    assert result.core.depth == 1000
+    last = explain(log.bodies, "r999")
+    assert last.passages[0].arrived is not None
+    first = explain(log.bodies, "r0").passages[0].ended
+    assert first is not None
+    assert first["how"] == "not_recorded"
+    assert first["missed"] == told["missed"]
+
+
+FULL_DISK = """
+import json, resource, sys
+from pathlib import Path
+from plumbline.contracts.clock import FakeClock
+from plumbline.contracts.requests import RequestId, TenantId
+from plumbline.scheduling.decisions import DecisionCore
+from plumbline.scheduling.policies.fifo import FifoPolicy
+from plumbline.scheduling.recording import DecisionRecorder
+from plumbline.scheduling.request import ExecutionRequest
+from plumbline.telemetry.decision_log import DecisionLog
+
+clock, health = FakeClock(), [0, 0]
+core = DecisionCore(policy=FifoPolicy(), capacity=2000, streams=1)
+log = DecisionLog(Path(sys.argv[1]), "w", segment_bytes=8192, clock=clock, health=health)
+recorder = DecisionRecorder(core, log)
+
+def submit(begin, end):
+    for number in range(begin, end):
+        clock.advance(2_000_000)
+        request = ExecutionRequest(id=RequestId(f"r{number}"), graph="m@1", tenant=TenantId("t"))
+        core.submit(request, clock.now_ns())
+
+submit(0, 20)
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
+submit(20, 990)
+while_full = list(health)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+clock.advance(1_000_000_000)
+submit(990, 1000)
+log.close()
+while_full[1] += 1  # the arrival that found room again is in the state that the segment begins with
+print(json.dumps(
+    {"depth": core.depth, "while_full": while_full, "after": health, "missed": recorder.missed}
+))
+"""
 
 
 def test_a_value_that_no_record_can_hold_ends_the_recording_and_not_the_scheduling(tmp_path: Path) -> None:
@@ -187,7 +298,7 @@ def test_a_value_that_no_record_can_hold_ends_the_recording_and_not_the_scheduli
     core.submit(ExecutionRequest(id=RequestId("a"), graph="m@1", tenant=TenantId("t")), 0)
     assert isinstance(core.select(0, 0), Launch)
     assert recorder.stopped_because is not None
-    assert "Arrival" in recorder.stopped_because
+    assert "cannot be written" in recorder.stopped_because
     log.close()
     replay(read_log(tmp_path, "w").bodies, policy=lambda _: Huge())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -310,6 +311,37 @@ def test_a_segment_that_cannot_be_made_leaves_the_present_one_in_use(
     assert launches(tmp_path) == [0, 1, 2]
     assert len(segment_files(tmp_path, "w")) == 2
     log.close()
+
+
+def append_until(log: DecisionLog, end: int) -> None:
+    """The log looks for its file every 256 records."""
+    for number in range(1, end):
+        log.append(body(number))
+
+
+def test_a_segment_whose_file_was_removed_is_noticed_and_another_one_begun(tmp_path: Path) -> None:
+    """What goes into a file without a name is gone with the process: it counts as not written."""
+    clock, health = FakeClock(), [0, 0]
+    log = DecisionLog(tmp_path, "w", clock=clock, health=health)
+    log.begin_segments_with(lambda: encode_record(Snapshot(0, {})))
+    log.append(body(0))
+    segment_path(tmp_path, "w", 0).unlink()
+    with pytest.raises(DecisionLogFailed, match="removed"):
+        append_until(log, 300)
+    assert not log.is_due()
+    log.note("the file of the log was removed", 1)
+    assert health == [errno.ENOENT, 1]
+    clock.advance(1_000_000_000)
+    assert log.is_due()
+    log.begin_segments_with(lambda: encode_record(Snapshot(1, {})), 1)
+    log.note(None, 1)
+    assert health == [0, 1]
+    log.append(body(7))
+    log.close()
+    assert launches(tmp_path) == [7]
+    first = read_log(tmp_path, "w").records()[0]
+    assert isinstance(first, Segment)
+    assert (first.fresh, first.missed) == (True, 1)
 
 
 def test_a_log_that_found_the_disk_full_says_so_and_recovers_without_another_append(

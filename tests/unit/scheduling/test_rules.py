@@ -105,8 +105,14 @@ def test_a_policy_that_cannot_be_copied_is_recorded_with_unknown_rules() -> None
         def append(self, body: bytes) -> None:
             self.bodies.append(body)
 
-        def begin_segments_with(self, snapshot: Any) -> None:
+        def begin_segments_with(self, snapshot: Any, missed: int = 0) -> None:
             self.bodies.append(snapshot())
+
+        def is_due(self) -> bool:
+            return False
+
+        def note(self, stopped_because: str | None, missed: int) -> None:
+            pytest.fail("nothing was missed")
 
     assert fingerprint_of(Locked()) == UNKNOWN
     kept = Kept()
