@@ -65,4 +65,4 @@ class AdapterConformance:
         document = self.make_adapter().get_model_info().document()
         assert document.keys() == {"name", "version", "kind", "digest", "memory_bytes"}
         assert document["name"]
-        assert all(isinstance(value, str | int) for value in document.values())
+        assert all(isinstance(value, str | int | None) for value in document.values())
