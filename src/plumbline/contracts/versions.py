@@ -29,6 +29,8 @@ class VersionSettings:
         segment_bounds_ns: the same for each segment.
         memory_bytes: of a Python class: what one instance takes; None: what the class itself states.
         stream: index of the stream that its launches are bound to; None for any.
+        group: of workers that it runs in; None: `classes` with a Python class in it, else `models`.
+        max_run_s: longest that one `run` of its class may take; None: the limit of the workers.
     """
 
     instances: int = 1
@@ -43,6 +45,8 @@ class VersionSettings:
     segment_bounds_ns: tuple[int, ...] = ()
     memory_bytes: int | None = None
     stream: int | None = None
+    group: str | None = None
+    max_run_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbline.contracts.clock import Clock, MonotonicClock
+from plumbline.contracts.records import Routing
 from plumbline.errors import ResourceError
 from plumbline.product.capabilities import offered_operators
 from plumbline.product.serving.observing import Observation, open_observation
@@ -42,6 +43,8 @@ from plumbline.serving.repository.port import Repository
 from plumbline.serving.storage.database import open_database, sqlite_url
 from plumbline.serving.tasks.node import TaskNode, wire_tasks
 from plumbline.serving.tasks.sql_store import SqlTaskStore
+from plumbline.serving.workers.grouped import GroupedPool
+from plumbline.serving.workers.groups import MODELS
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.pool import ProcessPool
 from plumbline.telemetry.decision_log import DecisionLog
@@ -103,7 +106,10 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         folder = _server_folder(options.state)
         observation = await stack.enter_async_context(open_observation(options, clock, folder))
         events = observation.events(EventBus(clock))
-        pool = _pool(options, folder / "logs", events, stack)
+        routes = DecisionLog(_made(folder / "logs" / "gateway"), "routes")
+        stack.callback(routes.close)
+        record_route = observation.record_routes(routes)
+        pool = _pool(options, folder / "logs", events, record_route, stack)
         await pool.start()
         stack.push_async_callback(pool.stop, drain=True, timeout_s=options.drain_timeout_s)
         repository = open_repository(options)
@@ -120,9 +126,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
             announce=events.publish,
         )
         stack.push_async_callback(directory.close)
-        routes = DecisionLog(_made(folder / "logs" / "gateway"), "routes")
-        stack.callback(routes.close)
-        routed = RoutedInference(directory, pool, clock, record=observation.record_routes(routes))
+        routed = RoutedInference(directory, pool, clock, record=record_route)
         inference = observation.inference(routed)
         observation.watch(directory, pool, routed)
         database = await open_database(options.database or sqlite_url(options.state / "store.sqlite"))
@@ -151,7 +155,9 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
             options=options, clock=clock, events=events, pool=pool, directory=directory,
             inference=inference, tasks=tasks, devices=devices,
             decisions=LoggedDecisions(folder / "logs"), plans=plans,
-            health=EngineHealth(pool, directory.unready, {"the decision log of routes": routes.trouble}),
+            health=EngineHealth(
+                pool, directory.unready, {"the decision log of routes": routes.trouble}, directory.absent
+            ),
             keys=KeyRing(key_store, clock, authenticator.forget if authenticator else lambda: None),
             authenticator=authenticator, logs=folder / "logs", observation=observation,
         )  # fmt: skip
@@ -170,7 +176,10 @@ def open_repository(options: ServeOptions) -> Repository:
     return FolderRepository(Path(options.repository), allow_code=options.worker.allow_code)
 
 
-def _pool(options: ServeOptions, logs: Path, events: EventService, stack: AsyncExitStack) -> WorkerPool:
+def _pool(
+    options: ServeOptions, logs: Path, events: EventService, record_route: Callable[[Routing], None],
+    stack: AsyncExitStack,
+) -> WorkerPool:  # fmt: skip
     if options.in_process:
         from plumbline.product.sessions import open_session
         from plumbline.serving.workers.local import InProcessPool
@@ -182,22 +191,32 @@ def _pool(options: ServeOptions, logs: Path, events: EventService, stack: AsyncE
             log_folder=_made(logs),
             on_event=events.publish,
         )
-    return ProcessPool(
-        worker_command(options.worker),
-        count=options.workers,
-        log_folder=_made(logs),
-        options=PoolOptions(calls_per_worker=max(options.worker.capacity - _FOR_WARM_UP, 1)),
-        on_event=events.publish,
-    )
+    sizes = PoolOptions(calls_per_worker=max(options.worker.capacity - _FOR_WARM_UP, 1))
+
+    def make_pool(group: str) -> ProcessPool:
+        return ProcessPool(
+            worker_command(options.worker),
+            count=options.workers if group == MODELS else 1,
+            prefix="" if group == MODELS else f"{group}-",
+            log_folder=_made(logs),
+            options=sizes,
+            on_event=events.publish,
+            on_route=record_route,
+        )
+
+    return GroupedPool(make_pool)
 
 
 def _start_scaling(
     options: ServeOptions, pool: WorkerPool, inference: RoutedInference, events: EventService, clock: Clock,
     stack: AsyncExitStack,
 ) -> None:  # fmt: skip
+    scaled, oldest_age_ns = pool, inference.oldest_age_ns
+    if isinstance(pool, GroupedPool):  # a class that takes long brings no worker for models
+        scaled, oldest_age_ns = pool.models, pool.models.oldest_age_ns
     scaler = Autoscaler(
-        pool, ScalingPolicy(min_workers=options.workers, max_workers=options.max_workers), clock,
-        oldest_age_ns=inference.oldest_age_ns, announce=events.publish,
+        scaled, ScalingPolicy(min_workers=options.workers, max_workers=options.max_workers), clock,
+        oldest_age_ns=oldest_age_ns, announce=events.publish,
     )  # fmt: skip
     _keep_running(scaler.run(), "autoscaler", stack)
 

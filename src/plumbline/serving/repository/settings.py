@@ -25,6 +25,7 @@ __all__ = [
 CALIBRATION_FILE = "calibration.json"
 MAX_TEXT_BYTES: Final = 1 << 20
 _MAX_NS: Final = 1 << 62
+_MAX_RUN_S: Final = 86_400
 
 
 def read_toml(path: Path, *, source: str) -> dict[str, Any]:
@@ -118,6 +119,12 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
     return read
 
 
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.001 <= value <= _MAX_RUN_S:
+        raise _Unfit(f"expected seconds from 0.001 to {_MAX_RUN_S}")
+    return float(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _Unfit("expected true or false")
@@ -157,6 +164,8 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "segment_bounds_ns": _bounds,
     "memory_bytes": _whole(1, 1 << 50),
     "stream": _whole(0, 1023),
+    "group": _name,
+    "max_run_s": _seconds,
 }
 
 

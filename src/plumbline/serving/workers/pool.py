@@ -48,6 +48,7 @@ class ProcessPool:
     Args:
         command: that runs a worker (`run_worker`); the channel is its last argument.
         count: of workers at the start.
+        prefix: of the names of its places.
         log_folder: a folder `w0-g1` below it is made for each worker; None for none.
         options: sizes and times.
         on_event: told of workers that come and go.
@@ -60,6 +61,7 @@ class ProcessPool:
         command: Sequence[str],
         *,
         count: int = 1,
+        prefix: str = "",
         log_folder: Path | None = None,
         options: PoolOptions | None = None,
         on_event: OnEvent = no_event,
@@ -67,6 +69,7 @@ class ProcessPool:
         on_route: OnRoute = nobody_is_routed,
     ) -> None:
         self._command, self._count, self._log_folder = tuple(command), count, log_folder
+        self._prefix = prefix
         self.options = options or PoolOptions()
         self.announce, self._on_done, self._on_route = on_event, on_done, on_route
         self._places: dict[str, WorkerPlace] = {}
@@ -86,7 +89,7 @@ class ProcessPool:
         self._desk = CallDesk(self._choice, self.options, self._on_done, self._on_route)
         self._accepting = True
         for index in range(self._count):
-            self._open_place(f"w{index}")
+            self._open_place(f"{self._prefix}w{index}")
         await self._settled()
         if self._count and not self._choice.ready():
             error = self._choice.none_ready()
@@ -113,7 +116,7 @@ class ProcessPool:
         if not 1 <= count <= MAX_WORKERS:
             raise ScaleRefused(count=count, limit=MAX_WORKERS)
         self._verify_accepting()
-        names = [f"w{index}" for index in range(count)]
+        names = [f"{self._prefix}w{index}" for index in range(count)]
         for name in names:
             if name not in self._places:
                 self._open_place(name)
@@ -285,6 +288,24 @@ class ProcessPool:
     def cancel(self, request: RequestId) -> bool:
         """Ask for a call to be cancelled; False when it is not alive."""
         return self._accepting and self._desk.cancel(request)
+
+    def holds(self, ref: VersionRef) -> bool:
+        """Whether a version is loaded here, or being unloaded."""
+        return ref in self._versions
+
+    def is_alive(self, request: RequestId) -> bool:
+        """Whether a call of this id is accepted and has no outcome yet."""
+        return self._accepting and self._desk.journal.find(request) is not None
+
+    def oldest_age_ns(self) -> int:
+        """Age of the oldest call without an outcome, 0 without any."""
+        oldest = next(iter(self._desk.journal), None) if self._accepting else None
+        arrived_ns = 0 if oldest is None else oldest.call.arrived_ns
+        return max(time.monotonic_ns() - arrived_ns, 0) if arrived_ns else 0
+
+    def has_place(self, worker: str) -> bool:
+        """Whether there is a place of this name."""
+        return worker in self._places
 
     def workers(self) -> Sequence[WorkerStatus]:
         """Every place, in order of name."""

@@ -38,6 +38,9 @@ class LoadedVersions:
         """Planned bytes of what is loaded, in one worker."""
         return sum(version.metadata.memory_bytes for version in self._versions.values())
 
+    def __contains__(self, ref: VersionRef) -> bool:
+        return ref in self._versions
+
     def get(self, ref: VersionRef) -> LoadedVersion:
         """A version that takes calls.
 

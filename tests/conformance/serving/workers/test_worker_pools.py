@@ -1,4 +1,4 @@
-"""Both pools of workers pass one suite (requirement L4-73)."""
+"""All pools of workers pass one suite (requirement L4-73)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from plumbline.serving.ports import WorkerPool
+from plumbline.serving.workers.grouped import GroupedPool
 from plumbline.serving.workers.local import InProcessPool
 from plumbline.serving.workers.pool import ProcessPool
 from plumbline.testing.worker_pools import WorkerPoolConformance
@@ -22,3 +23,8 @@ class TestInProcessPool(WorkerPoolConformance):
 class TestProcessPool(WorkerPoolConformance):
     def make_pool(self, **arguments: Any) -> WorkerPool:
         return ProcessPool(WORKER, count=1, **arguments)
+
+
+class TestGroupedPool(WorkerPoolConformance):
+    def make_pool(self, **arguments: Any) -> WorkerPool:
+        return GroupedPool(lambda group: ProcessPool(WORKER, count=1, **arguments))
