@@ -38,7 +38,7 @@ class DecisionRecorder:
 
     A journal that fails, or a value that no record can hold (a key of a policy beyond 64 bits), stops the
     recording, never the scheduling. What is decided meanwhile is missed; when the journal can be written
-    again it goes on in a new segment, which begins with the state of then and says how many records were missed.
+    again it goes on in a new segment, which begins with the state of then and says how many were missed.
 
     Attributes:
         stopped_because: why nothing is recorded now, or None.

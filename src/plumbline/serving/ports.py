@@ -171,6 +171,8 @@ class WorkerStatus:
         versions: keys of loaded versions.
         memory_bytes: planned bytes of its loaded versions; budget_bytes: the most it may hold, None without
             limit.
+        log_trouble: why its decisions are not recorded now, empty when they are.
+        missed_decisions: records that its log has missed since it started.
     """
 
     name: str
@@ -183,6 +185,8 @@ class WorkerStatus:
     versions: tuple[str, ...] = ()
     memory_bytes: int = 0
     budget_bytes: int | None = None
+    log_trouble: str = ""
+    missed_decisions: int = 0
 
 
 class WorkerPool(Protocol):

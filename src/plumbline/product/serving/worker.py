@@ -34,7 +34,7 @@ def worker_command(options: WorkerOptions) -> list[str]:
 def make_scheduler(
     options: WorkerOptions, *, name: str, log_folder: Path | None, progress: Any = None,
     on_failed: Callable[[PlumblineError], None] = lambda failure: None, trace: WorkerTrace | None = None,
-    inlet: Inlet | None = None,
+    inlet: Inlet | None = None, log_health: Any = None,
 ) -> Scheduler:  # fmt: skip
     """The engine of a worker, in its own process or inside the gateway's.
 
@@ -46,11 +46,16 @@ def make_scheduler(
         on_failed: told when the engine ended by itself, after it answered everyone.
         trace: of the worker; None for none.
         inlet: where calls arrive in a process of its own.
+        log_health: cell of two that the decision log keeps, see `DecisionLog`.
     """
     journal = None
     if log_folder is not None:
         journal = DecisionLog(
-            log_folder, "engine", segment_bytes=options.log_segment_bytes, keep_segments=options.log_segments
+            log_folder,
+            "engine",
+            segment_bytes=options.log_segment_bytes,
+            keep_segments=options.log_segments,
+            health=log_health,
         )
     sink = NULL_SINK if trace is None else trace.open(log_folder)
     return Scheduler(

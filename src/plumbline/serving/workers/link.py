@@ -330,6 +330,16 @@ class WorkerLink:
         return self.region.header[Field.STEPS]
 
     @property
+    def log_failure(self) -> int:
+        """Why its decision log records nothing now; see `log_health.log_trouble`."""
+        return self.region.header[Field.LOG_FAILURE]
+
+    @property
+    def missed(self) -> int:
+        """Decisions that its log has missed."""
+        return max(self.region.header[Field.MISSED], 0)
+
+    @property
     def running(self) -> int:
         """Calls that its engine has launched, as of its last beat."""
         return self.region.header[Field.RUNNING]

@@ -33,6 +33,7 @@ from plumbline.serving.workers.failures import (
 )
 from plumbline.serving.workers.journal import CallEvent, CallState, Entry, Journal, LoadedVersion
 from plumbline.serving.workers.journal import apply as apply_call
+from plumbline.serving.workers.log_health import log_trouble
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.pool import OnEvent, no_event, nobody_is_told
 from plumbline.serving.workers.process import OpenSession, WorkerEngine, give_memory_back, load_warm
@@ -50,7 +51,8 @@ class InProcessPool:
 
     Args:
         open_session: makes a session of a version.
-        make_scheduler: called at `start` as `make_scheduler(name="w0", log_folder=..., progress=cell)`.
+        make_scheduler: called at `start` as `make_scheduler(name="w0", log_folder=..., progress=cell,
+            log_health=cell of two)`.
         log_folder: a folder `w0-g1` below it is made for the decision log; None for none.
         options: of them `calls_per_worker`, `max_call_bytes`, `retry_after_s` and the watch's times hold.
         on_event: told of the worker's start, stall and stop.
@@ -72,6 +74,7 @@ class InProcessPool:
         self._announce, self._on_done = on_event, on_done
         self._journal, self._versions = Journal(), LoadedVersions()
         self._progress = [0]
+        self._log_health = [0, 0]
         self._state = WorkerState.DEAD
         self._done: deque[tuple[Entry, InferenceResult | PlumblineError]] = deque()
         self._collecting = False
@@ -92,7 +95,9 @@ class InProcessPool:
         if self._log_folder is not None:
             folder = self._log_folder / f"{_NAME}-g1"
             folder.mkdir(parents=True, exist_ok=True)
-        self._engine = self._make_scheduler(name=_NAME, log_folder=folder, progress=self._progress)
+        self._engine = self._make_scheduler(
+            name=_NAME, log_folder=folder, progress=self._progress, log_health=self._log_health
+        )
         self._engine.start()
         self._state = WorkerState.READY
         self._watching = self._loop.create_task(self._watch(), name=f"{_NAME} watch")
@@ -268,6 +273,8 @@ class InProcessPool:
                 versions=self._versions.names(),
                 memory_bytes=self._versions.memory_bytes(),
                 budget_bytes=budget_bytes,
+                log_trouble=log_trouble(self._log_health[0]),
+                missed_decisions=self._log_health[1],
             ),
         )
 

@@ -14,6 +14,7 @@ from plumbline.serving.workers.failures import WorkerNotStarted
 from plumbline.serving.workers.journal import Entry, LoadedVersion
 from plumbline.serving.workers.lifecycle import WorkerEvent, apply
 from plumbline.serving.workers.link import LinkEnded, WorkerLink
+from plumbline.serving.workers.log_health import log_trouble
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.progress import Look, ProgressWatch
 from plumbline.serving.workers.protocol import Stop
@@ -106,6 +107,8 @@ class WorkerPlace:
             versions=self._names if self.is_ready else (),
             memory_bytes=self._memory_bytes if self.is_ready else 0,
             budget_bytes=None if link is None else link.budget_bytes,
+            log_trouble="" if link is None else log_trouble(link.log_failure),
+            missed_decisions=0 if link is None else link.missed,
         )
 
     # -- supervision -----------------------------------------------------------------------------------------

@@ -100,7 +100,8 @@ def run_worker(
         channel: from the command line.
         open_session: for each version to load.
         make_scheduler: called once, as `make_scheduler(name="w0", log_folder=Path | None, progress=cell,
-            inlet=inlet)`; it passes name, progress and inlet on to `Scheduler`.
+            inlet=inlet, log_health=cell of two)`; it passes name, progress and inlet on to `Scheduler`, and
+            `log_health` to the decision log.
     """
     die_with_parent(channel.parent_pid)
     region = SharedRegion.attach(channel.region)
@@ -111,6 +112,7 @@ def run_worker(
         log_folder=folder,
         progress=region.header[Field.STEPS : Field.STEPS + 1],
         inlet=worker,
+        log_health=region.header[Field.LOG_FAILURE : Field.MISSED + 1],
     )
     return worker.serve(engine)
 

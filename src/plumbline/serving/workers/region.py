@@ -42,6 +42,10 @@ class Field(IntEnum):
     """Worker: steps of its engine loop."""
     RUNNING = 10
     """Worker: calls launched and not answered, as of its last beat."""
+    LOG_FAILURE = 11
+    """Worker: why its decision log records nothing now: an `errno`, -1 for another reason, 0 for nothing."""
+    MISSED = 12
+    """Worker: decisions that its log missed. Behind `LOG_FAILURE`: both are one cell for the log."""
     CONSUMED = 16
     """Gateway: position in the ring up to which outputs are copied. A cache line of its own."""
 

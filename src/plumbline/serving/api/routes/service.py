@@ -80,6 +80,8 @@ async def list_workers(parts: Parts, caller: Reader) -> WorkerList:
                 versions=list(w.versions),
                 memory_bytes=w.memory_bytes,
                 budget_bytes=w.budget_bytes,
+                log_trouble=w.log_trouble,
+                missed_decisions=w.missed_decisions,
             )
             for w in parts.workers.workers()
         ]

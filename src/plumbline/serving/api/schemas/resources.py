@@ -173,6 +173,8 @@ class WorkerDocument(Answer):
     versions: list[str]
     memory_bytes: int
     budget_bytes: int | None
+    log_trouble: str
+    missed_decisions: int
 
 
 class WorkerList(Answer):
