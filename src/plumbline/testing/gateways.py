@@ -427,14 +427,14 @@ def running_gateway(
 
     thread = threading.Thread(target=run, name=f"gateway-{kind}")
     thread.start()
-    ready.wait(timeout=20)
+    ready.wait(timeout=60)
     try:
         if failed or not started:
-            raise failed[0] if failed else RuntimeError("the server did not start within 20 s")
+            raise failed[0] if failed else RuntimeError("the server did not start within 60 s")
         yield started[0]
     finally:
         if started:
             started[0].begin_stop()
-        thread.join(timeout=20)
+        thread.join(timeout=60)
     if failed:
         raise failed[0]

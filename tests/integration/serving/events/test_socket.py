@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
 from plumbline.contracts.clock import MonotonicClock
 from plumbline.contracts.identity import LOCAL_PRINCIPAL
@@ -69,7 +69,7 @@ async def serving(
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(90):
             await test()
 
     asyncio.run(bounded())
@@ -146,7 +146,7 @@ def test_only_the_events_of_the_callers_tenant_arrive() -> None:
 
 def test_a_client_without_a_key_or_with_a_wrong_one_is_closed() -> None:
     async def test() -> None:
-        async with serving(with_keys=True, limits=SocketLimits(hello_timeout_s=0.1)) as s:
+        async with serving(with_keys=True) as s:
             async with connect(s.url, additional_headers={"x-api-key": "plk_no"}) as client:
                 assert await end_of(client) == (4401, "policy.api_key")
             async with connect(s.url) as client:
@@ -155,8 +155,9 @@ def test_a_client_without_a_key_or_with_a_wrong_one_is_closed() -> None:
             async with connect(s.url) as client:
                 await say(client, type="subscribe")
                 assert await end_of(client) == (4400, "validation.socket_message")
-            async with connect(s.url) as client:
-                assert await end_of(client) == (4408, "resource.socket_idle")
+        limits = SocketLimits(hello_timeout_s=0.1)
+        async with serving(with_keys=True, limits=limits) as s, connect(s.url) as client:
+            assert await end_of(client) == (4408, "resource.socket_idle")
 
     run(test)
 
@@ -211,7 +212,7 @@ def test_a_slow_client_is_closed_by_name_and_another_one_gets_everything() -> No
     async def test() -> None:
         async with (
             serving(
-                waiting=200, history=10, limits=SocketLimits(window_bytes=100_000, send_timeout_s=0.3)
+                waiting=200, history=10, limits=SocketLimits(window_bytes=100_000, send_timeout_s=2.0)
             ) as s,
             connect(s.url) as slow,
             connect(s.url) as quick,
@@ -242,7 +243,7 @@ def test_a_slow_client_is_closed_by_name_and_another_one_gets_everything() -> No
         (SocketLimits(), ["[" * 9000], (4400, "validation.socket_message")),
         (SocketLimits(), [b"\xff"], (4400, "validation.socket_message")),
         (SocketLimits(), ["x" * 20_000], (4429, "resource.socket_limit")),
-        (SocketLimits(messages_per_s=3), ['{"type":"ping"}'] * 5, (4429, "resource.socket_limit")),
+        (SocketLimits(messages_per_s=3), ['{"type":"ping"}'] * 60, (4429, "resource.socket_limit")),
         (SocketLimits(max_filters=1), [TWO_KINDS], (4429, "resource.socket_limit")),
         (SocketLimits(ping_s=0.05, pong_timeout_s=0.05), [], (4408, "resource.socket_idle")),
     ],
@@ -253,22 +254,30 @@ def test_a_client_outside_the_protocol_or_its_limits_is_closed_with_a_reason(
 ) -> None:
     async def test() -> None:
         async with serving(limits=limits) as s, connect(s.url) as client:
-            for message in messages:
-                await client.send(message)
+            with suppress(ConnectionClosed):  # it may be over before the last one
+                for message in messages:
+                    await client.send(message)
             assert await end_of(client) == end
 
     run(test)
 
 
 def test_a_client_that_answers_pings_stays() -> None:
-    async def test() -> None:
-        limits = SocketLimits(ping_s=0.05, pong_timeout_s=0.3, messages_per_s=100)
+    """Longer than the time for an answer. A machine that holds this process up gets two more tries."""
+
+    async def stays(limits: SocketLimits) -> None:
         async with serving(limits=limits) as s, connect(s.url) as client:
-            for _ in range(5):
+            for _ in range(20):
                 await read(client, "ping")
                 await say(client, type="pong")
             await say(client, type="ping")
             await read(client, "pong")
+
+    async def test() -> None:
+        for limit_s in (0.5, 0.7):
+            with suppress(ConnectionClosedError):
+                return await stays(SocketLimits(ping_s=0.05, pong_timeout_s=limit_s, messages_per_s=100))
+        return await stays(SocketLimits(ping_s=0.1, pong_timeout_s=1.5, messages_per_s=100))
 
     run(test)
 

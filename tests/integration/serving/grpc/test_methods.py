@@ -18,7 +18,7 @@ from plumbline.testing.gateways import (
     running_gateway,
 )
 
-HANG_S = 15
+HANG_S = 60
 
 
 class Client:
@@ -155,14 +155,20 @@ def test_the_deadline_of_the_call_becomes_that_of_the_request_and_its_end_cancel
     inference = FakeInference()
     inference.hold = True
     client, _ = opened(inference=inference)
-    code, _, _ = client.refused("ModelInfer", request(), timeout=0.4)
-    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-    (call,) = inference.calls
-    assert 0 < call.deadline_ns - call.arrived_ns <= 400_000_000
+    client.call("ServerLive", pb.ServerLiveRequest())
+    for timeout_s in (0.4, 2.0, 10.0):  # the first may be over before a slow machine has the call
+        began_ns = time.monotonic_ns()
+        code, _, _ = client.refused("ModelInfer", request(), timeout=timeout_s)
+        ended_ns = time.monotonic_ns()
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        if inference.calls:
+            break
+    call = inference.calls[-1]
+    assert began_ns < call.arrived_ns < call.deadline_ns <= ended_ns + timeout_s * 1e9
     until = time.monotonic() + HANG_S
     while not inference.cancelled and time.monotonic() < until:
         time.sleep(0.02)
-    assert inference.cancelled == [call.id]
+    assert inference.cancelled[-1] == call.id
 
 
 def test_keys_are_read_from_the_metadata(opened):

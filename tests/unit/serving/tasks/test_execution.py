@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
-from plumbline.contracts.clock import Clock, FakeClock, MonotonicClock
+from plumbline.contracts.clock import FakeClock
 from plumbline.contracts.identity import LOCAL_PRINCIPAL, Principal, Role
 from plumbline.contracts.requests import TenantId
 from plumbline.errors import PlumblineError
@@ -33,9 +33,11 @@ from plumbline.serving.tasks.refusals import (
 )
 from plumbline.serving.tasks.store import QueueLimits, TaskQueueFull
 from plumbline.testing.native_parts import FakeInference, FakeModels, SimulatedDevices, VersionNotThere
+from plumbline.testing.paced_clock import paced_clock, pass_time
 
 OTHER = Principal(id="k2", tenant=TenantId("other"), roles=frozenset({Role.CLIENT}))
 FAST = TaskOptions(slots=2, lease_s=0.4, beat_s=0.05, poll_s=0.02, stall_s=60.0)
+HANG_S = 60.0
 ENDED = {"succeeded", "failed", "cancelled", "expired"}
 
 
@@ -49,6 +51,7 @@ class Bench:
     models: FakeModels
     bus: EventBus
     devices: DeviceManager
+    clock: FakeClock
 
     async def submit(
         self, who: Principal = LOCAL_PRINCIPAL, task: str | None = None, **fields: Any
@@ -56,7 +59,7 @@ class Bench:
         return await self.node.manager.submit(who, {**numbers(1.0), **fields}, task)
 
     async def end(self, view: TaskView, who: Principal = LOCAL_PRINCIPAL) -> dict[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             while True:
                 document = dict((await self.node.manager.read(who, view.id)).document)
                 if document["status"] in ENDED:
@@ -75,30 +78,33 @@ async def bench(
     store: Any = None,
     options: TaskOptions = FAST,
     start: bool = True,
-    clock: Clock | None = None,
+    clock: FakeClock | None = None,
     steps: Callable[[], int] = lambda: 0,
     **inference: Any,
 ) -> AsyncIterator[Bench]:
-    clock = clock or MonotonicClock()
-    bus, engine, models = EventBus(clock), FakeInference(**inference), FakeModels()
-    devices = DeviceManager(SimulatedDevices(), bus, clock)
-    devices.refresh()
-    store = MemoryTaskStore() if store is None else store
-    node = wire_tasks(
-        store=store, inference=engine, models=models, allocator=devices.allocator, events=bus, clock=clock,
-        options=options, steps=steps,
-    )  # fmt: skip
-    if start:
-        await node.start()
-    try:
-        yield Bench(node=node, store=store, inference=engine, models=models, bus=bus, devices=devices)
-    finally:
-        await node.stop(drain=False, timeout_s=0)
+    async with AsyncExitStack() as opened:
+        clock = clock or await opened.enter_async_context(paced_clock())
+        bus, engine, models = EventBus(clock), FakeInference(clock=clock, **inference), FakeModels()
+        devices = DeviceManager(SimulatedDevices(), bus, clock)
+        devices.refresh()
+        store = MemoryTaskStore() if store is None else store
+        node = wire_tasks(
+            store=store, inference=engine, models=models, allocator=devices.allocator, events=bus,
+            clock=clock, options=options, steps=steps,
+        )  # fmt: skip
+        if start:
+            await node.start()
+        try:
+            yield Bench(
+                node=node, store=store, inference=engine, models=models, bus=bus, devices=devices, clock=clock
+            )
+        finally:
+            await node.stop(drain=False, timeout_s=0)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(2 * HANG_S):
             await test()
 
     asyncio.run(bounded())
@@ -200,8 +206,12 @@ def test_the_time_of_a_running_task_ends_it_and_its_inference() -> None:
     """L4-44: time-out."""
 
     async def test() -> None:
-        async with bench(gate=asyncio.Event()) as b:
-            document = await b.end(await b.submit(timeout_s=0.1))
+        async with bench(gate=asyncio.Event(), clock=FakeClock(1_000_000_000)) as b:
+            view = await b.submit(timeout_s=0.1)
+            while not b.inference.calls:
+                await asyncio.sleep(0.005)
+            b.clock.advance(100_000_000)
+            document = await b.end(view)
             assert document["status"] == "expired"
             assert document["error"]["code"] == "resource.task_timeout"
             assert b.inference.cancelled == [document["request_id"]]
@@ -292,7 +302,7 @@ def test_a_live_gateway_keeps_its_long_task() -> None:
         gate = asyncio.Event()
         async with bench(store=store, gate=gate) as one, bench(store=store) as two:
             view = await one.submit()
-            await asyncio.sleep(1.2)
+            await pass_time(two.clock, 3 * FAST.lease_s)
             gate.set()
             two.inference.gate = gate
             assert (await one.end(view))["claims"] == 1
@@ -367,8 +377,11 @@ def test_a_task_without_progress_is_reported_as_stalled_and_one_whose_workers_st
                 seen: list[RuntimeEvent] = []
                 stream = b.bus.subscribe(LOCAL_PRINCIPAL, kinds=["task"])
                 view = await b.submit()
-                await asyncio.sleep(0.5)
+                await pass_time(b.clock, 3 * options.stall_s)
                 document = (await b.node.manager.read(LOCAL_PRINCIPAL, view.id)).document
+                while is_stalled and not document["progress"]["stalled"]:
+                    await asyncio.sleep(0.005)
+                    document = (await b.node.manager.read(LOCAL_PRINCIPAL, view.id)).document
                 assert document["progress"] == {"stage": "running", "stalled": is_stalled}
                 gate.set()
                 assert not (await b.end(view))["progress"]["stalled"]
@@ -591,7 +604,7 @@ def test_a_finished_task_is_forgotten_after_its_retention() -> None:
         options = dataclasses.replace(FAST, retention_s=0.1)
         async with bench(options=options) as b:
             view = await b.submit()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HANG_S):
                 while True:
                     try:
                         await b.node.manager.read(LOCAL_PRINCIPAL, view.id)
