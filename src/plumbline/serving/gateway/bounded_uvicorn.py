@@ -24,6 +24,7 @@ from plumbline.serving.gateway.uvicorn_exchange import Exchange
 __all__ = ["BoundedUvicorn"]
 
 _BACKLOG = 1024
+_IDLE_S = 0.5
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -43,6 +44,8 @@ class BoundedUvicorn:
             access_log=False,
             server_header=False,
             lifespan="on",
+            interface="asgi3",
+            proxy_headers=False,
             backlog=_BACKLOG,
             timeout_keep_alive=max(1, round(limits.header_timeout_s)),
             timeout_graceful_shutdown=1,
@@ -91,6 +94,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _drained_bytes = 0
+    _drain_until_s = 0.0
     _drain_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -166,8 +170,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._drained_bytes += len(body)
             if self._drained_bytes > self.most_drained_bytes:
                 self.transport.abort()
-            return
-        super().on_body(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._drain_timer is not None:
@@ -179,10 +183,19 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A client that is answered before it has sent everything may finish, within bounds: most read no
-        answer before, and a connection that is closed under them takes the answer along."""
+        answer before, and a connection that is closed under them takes the answer along.
+        """
         if self.cycle.response_complete and self.cycle.more_body and self._drain_timer is None:
-            self._drain_timer = self.loop.call_later(self.drain_timeout_s, self.transport.abort)
+            self._drained_bytes = 0
+            self._drain_until_s = self.loop.time() + self.drain_timeout_s
+            self._drain_timer = self.loop.call_later(_IDLE_S, self._look_at_draining, 0)
         super().on_response_complete()
+
+    def _look_at_draining(self, before_bytes: int) -> None:
+        if self._drained_bytes == before_bytes or self.loop.time() > self._drain_until_s:
+            self.transport.close()
+        else:
+            self._drain_timer = self.loop.call_later(_IDLE_S, self._look_at_draining, self._drained_bytes)
 
     def _upgrade(self) -> None:
         if self._should_upgrade():
@@ -215,4 +228,3 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._drain_timer is not None:
             self._drain_timer.cancel()
             self._drain_timer = None
-        self._drained_bytes = 0

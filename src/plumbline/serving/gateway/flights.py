@@ -22,12 +22,14 @@ _SWEEP_S = 0.1
 
 
 class Flight:
-    """One request in flight. Owned by `Flights`; the request's own task changes `reading` and `watched`."""
+    """One request in flight. Owned by `Flights`; the request's own task changes the others:
+    `reading` its body, `has_body` as a whole, `watched` for a client that leaves."""
 
     __slots__ = (
         "began_s",
         "buffered_bytes",
         "gone",
+        "has_body",
         "reading",
         "receive",
         "task",
@@ -40,6 +42,7 @@ class Flight:
         self.task, self.receive, self.began_s = task, receive, began_s
         self.buffered_bytes = 0
         self.reading = False
+        self.has_body = False
         self.watched = False
         self.too_slow = False
         self.gone = False
