@@ -8,8 +8,8 @@ __all__ = ["reference_page", "status_page"]
 
 
 def status_page() -> bytes:
-    """The page of `/`: models, workers, queue, launches, events. It fetches everything it shows."""
-    return _page("status")
+    """The page of `/`: models, memory plans, workers, queue, launches, events. It fetches everything it shows."""
+    return _page("status", "plans")
 
 
 def reference_page() -> bytes:
@@ -17,10 +17,12 @@ def reference_page() -> bytes:
     return _page("reference")
 
 
-def _page(name: str) -> bytes:
-    style = _read("style.css") + _read(f"{name}.css")
-    page = _read(f"{name}.html").replace("{{style}}", style)
-    return page.replace("{{script}}", _read(f"{name}.js")).encode()
+def _page(name: str, *parts: str) -> bytes:
+    """A page of `name.html` with the styles and scripts of these parts, and its own after them."""
+    names = (*parts, name)
+    style = "".join(_read(f"{part}.css") for part in ("style", *names))
+    script = "".join(_read(f"{part}.js") for part in names)
+    return _read(f"{name}.html").replace("{{style}}", style).replace("{{script}}", script).encode()
 
 
 def _read(name: str) -> str:

@@ -90,14 +90,17 @@
     }
   }
 
-  async function ask(path, { text = false, refusals = [] } = {}) {
-    const headers = { accept: text ? "text/plain" : "application/json" };
+  /** `text`: the media type of an answer that is not JSON. */
+  async function ask(path, { text = "", refusals = [] } = {}) {
+    const headers = { accept: text || "application/json" };
     if (key !== null) headers.authorization = `Bearer ${key}`;
     const answer = await fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
     if (answer.ok || refusals.includes(answer.status)) return text ? answer.text() : answer.json();
     const document = await answer.json().catch(() => ({}));
     throw new Refused(answer.status, document);
   }
+
+  const plans = openPlans({ find, make, say, ask, renew });
 
   // -- health ----------------------------------------------------------------------------------------
 
@@ -117,6 +120,7 @@
     find("no-models").hidden = versions.length > 0;
     renew(find("models"), [versions, stats], () =>
       versions.map((version) => modelRow(version, counted.get(`${version.model}@${version.version}`), largest)));
+    plans.follow(versions);
     const planned = versions.reduce((sum, version) => sum + (version.memory_bytes || 0), 0);
     say("memory", bytes(planned));
   }
@@ -143,6 +147,7 @@
 
   function planCell(version, largest) {
     const place = cell("Memory plan", undefined, { className: "memory" });
+    place.append(...plans.cell(version));
     const memory = {}; // a pipeline has `stage0.weights`: parts of one kind are one piece
     for (const [part, size] of Object.entries(version.memory || {})) {
       const kind = part.split(".").pop();
@@ -376,7 +381,7 @@
     if (metricsOff) return;
     let text;
     try {
-      text = await ask("/metrics", { text: true });
+      text = await ask("/metrics", { text: "text/plain" });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       metricsOff = true;
@@ -536,6 +541,7 @@
   find("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     key = find("key").value.trim();
+    find("plan-alone").hidden = true; // a link carries no key
     find("key").value = "";
     if (socket !== null) { const old = socket; socket = null; old.close(); }
     beat();
