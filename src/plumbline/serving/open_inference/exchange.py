@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from plumbline.contracts.identity import LOCAL_PRINCIPAL, Principal
 from plumbline.contracts.requests import RequestId
@@ -13,9 +14,8 @@ __all__ = ["JSON", "Answer", "Asked"]
 JSON = b"application/json"
 
 
-@dataclass(slots=True, kw_only=True)
-class Asked:
-    """One request after the shell let it in. Built for every request, so it is not frozen; nobody changes it.
+class Asked(msgspec.Struct, kw_only=True):
+    """One request after the shell let it in. The shell fills it; nobody else changes it.
 
     Attributes:
         method: `GET`, `POST`, ...
@@ -31,15 +31,14 @@ class Asked:
     method: str
     path: str
     request_id: RequestId
-    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    headers: Mapping[bytes, bytes]
     body: bytes = b""
     query: bytes = b""
     principal: Principal = LOCAL_PRINCIPAL
     arrived_ns: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, kw_only=True):
     """What goes back: status, body, its media type, and other headers with lower-case names."""
 
     status: int = 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from plumbline.serving.open_inference.refusals import (
     TensorRefused,
     TensorTooLarge,
 )
-from plumbline.serving.open_inference.scheduling_parameters import Terms, read_terms
+from plumbline.serving.open_inference.scheduling_parameters import NO_TERMS, Terms, read_terms
 from plumbline.serving.open_inference.sixteen_bits import SIXTEEN_BITS
 from plumbline.serving.open_inference.tensors import array_from_json, array_from_raw, verify_tensor
 
@@ -68,8 +69,7 @@ class WantedOutput:
     classes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferRequest:
+class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A decoded request.
 
     Attributes:
@@ -111,14 +111,14 @@ def decode_infer_request(asked: Asked, model: str, version: str | None, limits: 
         raise NotJson(reason="it is nested too deep or not UTF-8") from None
     if len(body.id) > limits.max_name_bytes:
         raise ProtocolRefused(reason=f"id is longer than {limits.max_name_bytes} characters")
-    terms = read_terms(body.parameters or {}, limits)
-    outputs = _wanted(body.outputs, limits)
+    terms = read_terms(body.parameters, limits) if body.parameters else NO_TERMS
+    outputs = _wanted(body.outputs, limits) if body.outputs else _ALL
     return InferRequest(
         call=_call(asked, model, version, _inputs(body.inputs, binary, limits), tuple(outputs), terms),
         client_id=body.id,
         binary_outputs=terms.binary_outputs,
         outputs=outputs,
-        sixteen_bits=tuple((t.name, t.datatype) for t in body.inputs if t.datatype in SIXTEEN_BITS),
+        sixteen_bits=tuple([(t.name, t.datatype) for t in body.inputs if t.datatype in SIXTEEN_BITS]),
     )
 
 
@@ -141,6 +141,8 @@ def wanted_output(name: str, parameters: Mapping[str, Any] | None) -> WantedOutp
 
 
 _AS_ASKED = WantedOutput()
+_ALL: Mapping[str, WantedOutput] = MappingProxyType({})
+_NO_BINARY = memoryview(b"")
 
 
 def _split(asked: Asked, limits: TensorLimits) -> tuple[bytes | memoryview, memoryview]:
@@ -156,8 +158,10 @@ def _split(asked: Asked, limits: TensorLimits) -> tuple[bytes | memoryview, memo
         raise TensorTooLarge(
             tensor="*", what="the size of the JSON part", given=length, limit=limits.max_json_bytes
         )
+    if length == len(body):
+        return body, _NO_BINARY
     view = memoryview(body)
-    return (body if length == len(body) else view[:length]), view[length:]
+    return view[:length], view[length:]
 
 
 def _inputs(declared: Sequence[_Input], binary: memoryview, limits: TensorLimits) -> dict[str, np.ndarray]:
@@ -170,7 +174,7 @@ def _inputs(declared: Sequence[_Input], binary: memoryview, limits: TensorLimits
         count = verify_tensor(name, datatype, shape, limits)
         if name in inputs:
             raise TensorRefused(tensor=name, reason="is given twice")
-        size = _binary_size(name, tensor.parameters)
+        size = _binary_size(name, tensor.parameters) if tensor.parameters else None
         if size is None:
             inputs[name] = _json_input(tensor, count)
         else:
@@ -192,9 +196,7 @@ def _json_input(tensor: _Input, count: int) -> np.ndarray:
     return array_from_json(tensor.name, tensor.datatype, tensor.shape, count, bytes(tensor.data))
 
 
-def _binary_size(name: str, parameters: Mapping[str, Any] | None) -> int | None:
-    if not parameters:
-        return None
+def _binary_size(name: str, parameters: Mapping[str, Any]) -> int | None:
     _verify_names(name, parameters, ("binary_data_size",))
     size = parameters.get("binary_data_size")
     if size is None:
@@ -212,10 +214,8 @@ def _verify_names(name: str, parameters: Mapping[str, Any], known: tuple[str, ..
             raise ParameterRefused(parameter=parameter[:64], reason=f"is not known for {name[:64]!r}")
 
 
-def _wanted(outputs: Sequence[_Output] | None, limits: TensorLimits) -> dict[str, WantedOutput]:
+def _wanted(outputs: Sequence[_Output], limits: TensorLimits) -> Mapping[str, WantedOutput]:
     wanted: dict[str, WantedOutput] = {}
-    if not outputs:
-        return wanted
     if len(outputs) > limits.max_tensors:
         raise ProtocolRefused(reason=f"{len(outputs)} outputs, at most {limits.max_tensors}")
     for output in outputs:
@@ -235,7 +235,7 @@ def _call(
 ) -> InferenceCall:
     arrived = asked.arrived_ns
     start, finish = terms.start_within_ns, terms.finish_within_ns
-    traceparent = asked.headers.get(b"traceparent", b"")
+    traceparent = asked.headers.get(b"traceparent")
     return InferenceCall(
         id=asked.request_id,
         model=model,
@@ -248,6 +248,6 @@ def _call(
         start_by_ns=None if start is None else arrived + start,
         deadline_ns=None if finish is None else arrived + finish,
         parameters=terms.custom,
-        traceparent=traceparent.decode("latin-1") if len(traceparent) <= 64 else "",
+        traceparent=traceparent.decode("latin-1") if traceparent and len(traceparent) <= 64 else "",
         protocol="rest",
     )

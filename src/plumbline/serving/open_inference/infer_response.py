@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ _OCTETS = b"application/octet-stream"
 _encode = msgspec.json.Encoder().encode
 
 
+_FEW_VALUES = 64
 PART_VALUES = 1 << 16
 """Values written as JSON in one go. An answer with more belongs on a thread; there each part takes some
 milliseconds, between which the event loop goes on."""
@@ -38,7 +40,10 @@ MAX_JSON_VALUES = 1 << 24
 
 def is_large(result: InferenceResult) -> bool:
     """Whether writing the answer would hold up an event loop."""
-    return sum(array.size for array in result.outputs.values()) > PART_VALUES
+    values = 0
+    for array in result.outputs.values():
+        values += array.size
+    return values > PART_VALUES
 
 
 def encode_infer_response(request: InferRequest, result: InferenceResult, models: ModelDirectory) -> Answer:
@@ -57,7 +62,9 @@ def encode_infer_response(request: InferRequest, result: InferenceResult, models
             as_binary = as_binary if wanted.binary is None else wanted.binary
             if wanted.classes:
                 array = classify(name, array, wanted.classes, is_batched(result, models))
-        datatype = output_datatype(name, array, result, models)
+        datatype = datatype_of(array)
+        if datatype is None or datatype == "UINT16":
+            datatype = output_datatype(name, array, result, models)
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
         if as_binary:
             raw = raw_bytes(array)
@@ -107,14 +114,25 @@ def _plain_values(name: str, datatype: str, array: np.ndarray) -> list[Any] | ms
         raise OutputNotJson(output=name, reason="is BF16, which travels as binary data only")
     if array.size > MAX_JSON_VALUES:
         raise OutputNotJson(output=name, reason=f"has {array.size} values, at most {MAX_JSON_VALUES} as JSON")
-    if datatype in FLOATS and not np.isfinite(array).all():
-        raise OutputNotJson(output=name, reason="holds values that are not finite")
     flat = array.ravel()
+    if flat.size <= _FEW_VALUES:
+        values = _listed(name, datatype, flat)
+        # a sum is finite only where every value is; one that is too large says nothing yet
+        if datatype in FLOATS and not math.isfinite(sum(values)):
+            _verify_finite(name, flat)
+        return values
+    if datatype in FLOATS:
+        _verify_finite(name, flat)
     if flat.size <= PART_VALUES:
         return _listed(name, datatype, flat)
     starts = range(0, flat.size, PART_VALUES)
     parts = (_encode(_listed(name, datatype, flat[start : start + PART_VALUES]))[1:-1] for start in starts)
     return msgspec.Raw(b"[" + b",".join(parts) + b"]")
+
+
+def _verify_finite(name: str, flat: np.ndarray) -> None:
+    if not np.isfinite(flat).all():
+        raise OutputNotJson(output=name, reason="holds values that are not finite")
 
 
 def _listed(name: str, datatype: str, flat: np.ndarray) -> list[Any]:
