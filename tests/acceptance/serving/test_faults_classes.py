@@ -73,6 +73,11 @@ def ask(server: Any, what: int) -> tuple[int, Any]:
     return status, document
 
 
+def process_of(server: Any, worker: str) -> int:
+    (pid,) = (found["pid"] for found in server.workers() if found["name"] == worker)
+    return int(pid)
+
+
 def test_a_class_that_declares_no_outputs_gives_any(odd: Any) -> None:
     status, document = ask(odd, 0)
     assert status == 200, document
@@ -84,19 +89,19 @@ def test_a_class_that_declares_no_outputs_gives_any(odd: Any) -> None:
 
 @pytest.mark.parametrize("what", [1, 2, 3, 4, 5, 6])
 def test_garbage_of_a_class_fails_its_request_and_keeps_its_worker(odd: Any, what: int) -> None:
-    before = odd.workers()[0]["pid"]
+    before = process_of(odd, "classes-w0")
     status, problem = ask(odd, what)
     assert status in range(400, 600)
     assert problem["code"].split(".")[0] in {"decoding", "execution", "validation"}, problem
     assert ask(odd, 0)[0] == 200
-    assert odd.workers()[0]["pid"] == before
+    assert process_of(odd, "classes-w0") == before
 
 
 def printed(server: Any, wanted: str) -> str:
     """What the worker printed, when `wanted` is there, or after ten seconds."""
     end = time.monotonic() + 10
     while True:
-        status, _, document = server.ask("GET", "/api/v1/workers/w0/output")
+        status, _, document = server.ask("GET", "/api/v1/workers/classes-w0/output")
         assert status == 200, document
         if wanted in document["output"] or time.monotonic() > end:
             return str(document["output"])

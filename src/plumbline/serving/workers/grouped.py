@@ -53,6 +53,7 @@ class GroupedPool:
         self._groups: dict[str, _Group] = {}
         self._where: dict[VersionRef, ProcessPool] = {}
         self._loading: set[VersionRef] = set()
+        self._last_words: dict[str, str] = {}
         self._accepting = False
         self.models: ProcessPool = make_pool(MODELS)
 
@@ -152,6 +153,7 @@ class GroupedPool:
             if group.users == 0 and self._groups.get(group.name) is group:
                 pool, group.pool = group.pool, None
                 if pool is not None:
+                    self._keep_output(pool)
                     await pool.stop(drain=True, timeout_s=_GIVE_BACK_S)
                 if group.users == 0:
                     del self._groups[group.name]
@@ -209,7 +211,7 @@ class GroupedPool:
         return tuple(status for pool in self._pools() for status in pool.workers())
 
     def output(self, worker: str) -> str:
-        """What the process in this place printed last. May name paths.
+        """What the process in this place printed last, also after its group ended. May name paths.
 
         Raises:
             WorkerUnknown: there is no such place.
@@ -217,8 +219,18 @@ class GroupedPool:
         for pool in self._pools():
             if pool.has_place(worker):
                 return pool.output(worker)
+        if worker in self._last_words:
+            return self._last_words[worker]
         known = ", ".join(status.name for status in self.workers())
         raise WorkerUnknown(worker=worker[:40], known=known)
+
+    def _keep_output(self, pool: ProcessPool) -> None:
+        """A class that could not be loaded said why, and its worker goes: kept of the last groups."""
+        for status in pool.workers():
+            self._last_words.pop(status.name, None)
+            self._last_words[status.name] = pool.output(status.name)
+        while len(self._last_words) > MAX_GROUPS:
+            del self._last_words[next(iter(self._last_words))]
 
     def _pools(self) -> Iterator[ProcessPool]:
         return (group.pool for group in self._groups.values() if group.pool is not None)

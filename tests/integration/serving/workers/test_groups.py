@@ -168,7 +168,10 @@ def test_what_a_worker_printed_is_found_by_its_name_in_any_group() -> None:
             while "xxx" not in pool.output("classes-w0"):
                 await asyncio.sleep(0.01)
         assert pool.output("w0") == ""
-        with pytest.raises(WorkerUnknown, match="w0, classes-w0"):
+        await pool.unload(python().ref)
+        assert [status.name for status in pool.workers()] == ["w0"]
+        assert "xxx" in pool.output("classes-w0")
+        with pytest.raises(WorkerUnknown, match="there are w0"):
             pool.output("classes-w1")
 
     with_pool(work)
