@@ -15,7 +15,8 @@ import pytest
 from plumbline.contracts.records import Breach, Promise
 from plumbline.product.bench.serving.comparison import verdicts
 from plumbline.product.bench.serving.load import run_paced
-from plumbline.product.bench.serving.mixed import CLASSES, plan_arrivals, unexplained
+from plumbline.product.bench.serving.mixed import unexplained
+from plumbline.product.bench.serving.mixed_load import CLASSES, LoadReport, fill_up, plan_arrivals
 from plumbline.product.bench.serving.processes import ServerNotReady, ServerProcess, process_tree
 from plumbline.product.bench.serving.soak import Sample, SoakLimits, judge, read_sample, slope_per_minute
 from plumbline.product.bench.serving.targets import ask, questions
@@ -71,14 +72,32 @@ def test_a_late_promise_without_breach_is_unexplained() -> None:
     assert unexplained(records, {"a", "b", "best-effort"}) == {"a"}
 
 
-def test_arrivals_ask_for_the_wanted_share_of_the_stream() -> None:
+def test_arrivals_ask_for_their_shares_of_the_stream() -> None:
     costs = {"echo": 50_000, "random-cnn": 400_000, "minilm": 2_000_000}
-    arrivals = plan_arrivals(costs, 200.0, 0.9, seed=3)
+    arrivals = plan_arrivals(costs, CLASSES, 200.0, seed=3)
     asked_s = sum(costs[each.model] + 150_000 for _, each in arrivals) / 1e9
-    assert asked_s / 200.0 == pytest.approx(0.9, rel=0.05)
+    assert asked_s / 200.0 == pytest.approx(1.0, rel=0.05)
     assert [at_s for at_s, _ in arrivals] == sorted(at_s for at_s, _ in arrivals)
     assert sum(each.share for each in CLASSES) == pytest.approx(1.0)
-    assert arrivals == plan_arrivals(costs, 200.0, 0.9, seed=3)
+    assert arrivals == plan_arrivals(costs, CLASSES, 200.0, seed=3)
+
+
+def test_requests_without_deadlines_fill_the_stream_up() -> None:
+    """What was measured beside what was wanted decides; classes with deadlines stay as they are."""
+    measured = {"alarm": 0.10, "search": 0.30, "index": 0.20, "probe": 0.05}
+    filled = {each.name: each.share for each in fill_up(CLASSES, measured, 0.9)}
+    before = {each.name: each.share for each in CLASSES}
+    assert (filled["alarm"], filled["search"]) == (before["alarm"], before["search"])
+    assert filled["index"] == pytest.approx(before["index"] * 2.0)
+    assert filled["probe"] == pytest.approx(before["probe"] * 2.0)
+    assert fill_up(CLASSES, {"alarm": 0.4}, 0.9) == CLASSES
+
+
+def test_a_report_says_what_share_of_the_stream_each_class_had() -> None:
+    """Requests that share a launch do not count it twice."""
+    report = LoadReport(wall_ns=1000, launches={1: (0, 300, "index"), 2: (300, 400, "alarm")})
+    assert report.shares == {"index": 0.3, "alarm": 0.1}
+    assert report.utilisation == pytest.approx(0.4)
 
 
 def test_ours_is_compared_with_the_best_peer_of_each_measure() -> None:
