@@ -205,6 +205,25 @@ class TaskStoreConformance(ABC):
 
         self._run(test)
 
+    def test_tasks_are_counted_in_every_state(self) -> None:
+        """Of all tenants; a state without any is there too."""
+
+        async def test(store: TaskStore) -> None:
+            assert await store.counts() == dict.fromkeys(TaskState, 0)
+            for n in range(3):
+                await store.insert(queued_record(f"a{n}", n), "{}", QueueLimits())
+            await store.insert(queued_record("b", 4, tenant=B), "{}", QueueLimits())
+            first = queued_record("a0", 0)
+            claimed = await store.exchange(first, apply(first, TaskEvent.CLAIM, wall_ns=1))
+            assert claimed is not None
+            assert await store.exchange(claimed, apply(claimed, TaskEvent.SUCCEED, wall_ns=2), result="{}")
+            counts = await store.counts()
+            assert counts[TaskState.QUEUED] == await store.depth() == 3
+            assert counts[TaskState.SUCCEEDED] == 1
+            assert sum(counts.values()) == 4
+
+        self._run(test)
+
     def test_pages_are_newest_first_and_meet_without_gap_or_overlap(self) -> None:
         """Also while new tasks come."""
 

@@ -42,8 +42,10 @@ def _health(client: Client, arguments: Namespace) -> Answer:
 
 def _reasons(document: dict[str, Any]) -> list[str]:
     checks = document.get("checks", document)
-    reasons = checks.get("reasons", []) if isinstance(checks, dict) else []
-    return [f"  {reason}" for reason in reasons]
+    if not isinstance(checks, dict):
+        return []
+    reasons = [f"  {reason}" for reason in checks.get("reasons", [])]
+    return reasons + [f"  degraded: {reason}" for reason in checks.get("degraded", [])]
 
 
 def _info_arguments(parser: ArgumentParser) -> None:
@@ -93,6 +95,7 @@ def _metrics(client: Client, arguments: Namespace) -> Answer:
 def _workers(client: Client, arguments: Namespace) -> Answer:
     document = client.ask("GET", "/api/v1/workers")
     names = ["name", "generation", "pid", "state", "queued", "running", "steps", "memory_bytes", "versions"]
+    names.append("log_trouble")
     rows = [[short(worker.get(name)) for name in names] for worker in document["workers"]]
     return Answer(document=document, text=table(rows, names))
 

@@ -117,8 +117,14 @@ class Observation:
 
     # -- life ------------------------------------------------------------------------------------------------
 
-    def watch(self, directory: Directory, pool: WorkerPool, routed: RoutedInference) -> None:
-        """Read these for metrics from now on."""
+    def watch(
+        self,
+        directory: Directory,
+        pool: WorkerPool,
+        routed: RoutedInference,
+        components: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """Read these for metrics from now on. `components`: of `EngineHealth`."""
         self._directory = directory
         sources = MetricSources(
             directory=directory,
@@ -127,6 +133,7 @@ class Observation:
             oldest_age_ns=routed.oldest_age_ns,
             resident=resident_bytes,
             counters=self._counters,
+            components=components,
             build=self.labels,
         )
         self._exposition = Exposition(lambda: collect_families(self.figures, sources))
@@ -137,9 +144,9 @@ class Observation:
         pause_s = min(_SAMPLE_S, self._options.metrics_interval_s)
         while True:
             try:
-                self.figures.tasks_queued = await store.depth()
+                self.figures.tasks = {state.value: count for state, count in (await store.counts()).items()}
             except PlumblineError:
-                self.figures.tasks_queued = None
+                self.figures.tasks = None
             if self._seats and self._clock.now_ns() >= next_export:
                 next_export = self._clock.now_ns() + int(self._options.metrics_interval_s * 1e9)
                 self.export()

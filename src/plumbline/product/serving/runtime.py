@@ -43,6 +43,7 @@ from plumbline.serving.repository.port import Repository
 from plumbline.serving.storage.database import open_database, sqlite_url
 from plumbline.serving.tasks.node import TaskNode, wire_tasks
 from plumbline.serving.tasks.sql_store import SqlTaskStore
+from plumbline.serving.tasks.watched_store import WatchedTaskStore
 from plumbline.serving.workers.grouped import GroupedPool
 from plumbline.serving.workers.groups import MODELS
 from plumbline.serving.workers.options import PoolOptions
@@ -128,14 +129,13 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         stack.push_async_callback(directory.close)
         routed = RoutedInference(directory, pool, clock, record=record_route)
         inference = observation.inference(routed)
-        observation.watch(directory, pool, routed)
         database = await open_database(options.database or sqlite_url(options.state / "store.sqlite"))
         stack.push_async_callback(database.close)
         key_store = SqlKeyStore(database)
         authenticator = ApiKeyAuthenticator(key_store, clock) if _asks_for_keys(options) else None
         devices = DeviceManager(HardwareDevices(offered_operators), events, clock)
         await asyncio.to_thread(devices.refresh)
-        store = SqlTaskStore(database)
+        store = WatchedTaskStore(SqlTaskStore(database))
         tasks = wire_tasks(
             store=store,
             inference=inference,
@@ -149,15 +149,21 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         stack.push_async_callback(tasks.stop, drain=True, timeout_s=_TASK_DRAIN_S)
         if options.max_workers > options.workers:
             _start_scaling(options, pool, routed, events, clock, stack)
+        health = EngineHealth(
+            pool,
+            directory.unready,
+            {"the decision log of routes": routes.trouble},
+            directory.absent,
+            {"the store of tasks": store.trouble},
+        )
+        observation.watch(directory, pool, routed, health.components)
         _keep_running(observation.sample(store), "metrics samples", stack)
         stack.callback(observation.export_run)
         yield Runtime(
             options=options, clock=clock, events=events, pool=pool, directory=directory,
             inference=inference, tasks=tasks, devices=devices,
             decisions=LoggedDecisions(folder / "logs"), plans=plans,
-            health=EngineHealth(
-                pool, directory.unready, {"the decision log of routes": routes.trouble}, directory.absent
-            ),
+            health=health,
             keys=KeyRing(key_store, clock, authenticator.forget if authenticator else lambda: None),
             authenticator=authenticator, logs=folder / "logs", observation=observation,
         )  # fmt: skip

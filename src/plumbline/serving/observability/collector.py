@@ -36,6 +36,7 @@ def collect_families(figures: ServingFigures, sources: MetricSources) -> Iterato
     yield from _durations(figures)
     yield from _versions(sources)
     yield from _workers(sources)
+    yield _degraded(sources)
     yield from _events_and_tasks(figures)
     yield from _door(figures)
     yield from _process(sources)
@@ -117,6 +118,7 @@ def _workers(sources: MetricSources) -> Iterator[Metric]:
     steps = _counter("worker_steps", "Progress of its engine loop.", "worker")
     memory = _gauge("worker_memory_bytes", "Planned by its loaded versions.", "worker")
     budget = _gauge("worker_memory_budget_bytes", "Most that they may plan.", "worker")
+    missed = _counter("worker_missed_decisions", "Not in its decision log.", "worker")
     resident = _gauge("worker_resident_bytes", "Resident memory of its process.", "worker")
     for worker in sources.workers():
         name = (worker.name,)
@@ -125,13 +127,21 @@ def _workers(sources: MetricSources) -> Iterator[Metric]:
         queued.add_metric(name, worker.queued)
         running.add_metric(name, worker.running)
         steps.add_metric(name, worker.steps)
+        missed.add_metric(name, worker.missed_decisions)
         memory.add_metric(name, worker.memory_bytes)
         if worker.budget_bytes is not None:
             budget.add_metric(name, worker.budget_bytes)
         size = sources.resident(worker.pid) if worker.pid else None
         if size is not None:
             resident.add_metric(name, size)
-    yield from (state, generation, queued, running, steps, memory, budget, resident)
+    yield from (state, generation, queued, running, steps, memory, budget, missed, resident)
+
+
+def _degraded(sources: MetricSources) -> Metric:
+    family = _gauge("component_degraded", "1 while it does not work.", "component")
+    for component, reason in sources.components().items():
+        family.add_metric((component,), int(bool(reason)))
+    return family
 
 
 def _events_and_tasks(figures: ServingFigures) -> Iterator[Metric]:
@@ -141,8 +151,11 @@ def _events_and_tasks(figures: ServingFigures) -> Iterator[Metric]:
     yield events
     dropped = figures.subscribers_dropped
     yield CounterMetricFamily("plumbline_event_subscribers_dropped", "They fell behind.", dropped)
-    if figures.tasks_queued is not None:
-        yield GaugeMetricFamily("plumbline_tasks_queued", "In the store, sampled.", figures.tasks_queued)
+    if figures.tasks is not None:
+        states = _gauge("tasks", "In the store, sampled.", "state")
+        for state, count in figures.tasks.items():
+            states.add_metric((state,), count)
+        yield states
 
 
 def _door(figures: ServingFigures) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from plumbline.contracts.inference import InferenceCall, InferenceResult
 from plumbline.contracts.records import Routing
@@ -57,7 +57,7 @@ class ServingFigures:
         events: by kind.
         answers: by (route, method, status); `routes_ns` has their durations by route.
         subscribers_dropped: that fell behind.
-        tasks_queued: as last sampled; None before the first sample or after one that failed.
+        tasks: by state, as last sampled; None before the first sample or after one that failed.
 
     Args:
         is_known: whether the directory has a model of this name.
@@ -76,7 +76,7 @@ class ServingFigures:
         self.routes_ns: dict[str, Histogram] = {}
         self.subscribers_dropped = 0
         self._events_lock = threading.Lock()
-        self.tasks_queued: int | None = None
+        self.tasks: Mapping[str, int] | None = None
 
     def answered(self, call: InferenceCall, result: InferenceResult, answered_ns: int) -> None:
         """A request got its result. A part of the way whose times are not known is not counted."""

@@ -36,6 +36,7 @@ class MetricSources:
         oldest_age_ns: age of the oldest of them.
         resident: resident bytes by process id (None: this process); None where that is not known.
         counters: further counts by name of the thing, then outcome: spans, log lines, exports.
+        components: what readiness looks at beside workers and versions: why each does not work, or empty.
         build: labels of the run: version, run, benchmark.
     """
 
@@ -45,4 +46,5 @@ class MetricSources:
     oldest_age_ns: Callable[[], int]
     resident: Callable[[int | None], int | None]
     counters: Callable[[], Mapping[str, Mapping[str, int]]] = dict
+    components: Callable[[], Mapping[str, str]] = dict
     build: Mapping[str, str] = field(default_factory=dict)

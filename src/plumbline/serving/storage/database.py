@@ -90,7 +90,13 @@ class Database:
     def _typed(self, error: DBAPIError) -> StoreBusy | StoreUnavailable:
         if _BUSY.search(str(error.orig)):
             return StoreBusy(connections=self.connections)
-        return StoreUnavailable(reason=type(error.orig).__name__)
+        return StoreUnavailable(reason=_reason(error.orig))
+
+
+def _reason(cause: object) -> str:
+    """The name of what went wrong, which has no path in it: such as `SQLITE_FULL`."""
+    name = getattr(cause, "sqlite_errorname", None)
+    return name if isinstance(name, str) else type(cause).__name__
 
 
 def sqlite_url(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from plumbline.contracts.requests import TenantId
 from plumbline.serving.tasks.lifecycle import is_terminal
@@ -90,6 +91,11 @@ class MemoryTaskStore:
     async def depth(self) -> int:
         """See `TaskStore.depth`."""
         return len(self._select(lambda r: r.state is TaskState.QUEUED))
+
+    async def counts(self) -> Mapping[TaskState, int]:
+        """See `TaskStore.counts`."""
+        found = Counter(record.state for record in self._records.values())
+        return {state: found[state] for state in TaskState}
 
     async def purge(self, finished_before_wall_ns: int, limit: int) -> int:
         """See `TaskStore.purge`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, delete, func, insert, select, tuple_, update
@@ -98,6 +98,13 @@ class SqlTaskStore:
         """See `TaskStore.depth`."""
         async with self._database.read() as connection:
             return await _count(connection)
+
+    async def counts(self) -> Mapping[TaskState, int]:
+        """See `TaskStore.counts`."""
+        query = select(tasks.c.state, func.count()).group_by(tasks.c.state)
+        async with self._database.read() as connection:
+            found = {state: int(count) for state, count in (await connection.execute(query)).all()}
+        return {state: found.get(state.value, 0) for state in TaskState}
 
     async def purge(self, finished_before_wall_ns: int, limit: int) -> int:
         """See `TaskStore.purge`."""

@@ -6,7 +6,7 @@ outside, so a change that lost a race is computed again from what is there now.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -102,6 +102,9 @@ class TaskStore(Protocol):
 
     async def depth(self) -> int:
         """How many tasks are queued."""
+
+    async def counts(self) -> Mapping[TaskState, int]:
+        """How many tasks are in each state; every state is there."""
 
     async def purge(self, finished_before_wall_ns: int, limit: int) -> int:
         """Forget tasks that ended before, bodies included; returns how many."""

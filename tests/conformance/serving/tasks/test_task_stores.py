@@ -14,6 +14,7 @@ from plumbline.serving.storage.tables import task_payloads, tasks
 from plumbline.serving.tasks.memory_store import MemoryTaskStore
 from plumbline.serving.tasks.sql_store import SqlTaskStore
 from plumbline.serving.tasks.store import TaskStore
+from plumbline.serving.tasks.watched_store import WatchedTaskStore
 from plumbline.testing.postgres import PostgresServer
 from plumbline.testing.task_stores import TaskStoreConformance
 
@@ -22,6 +23,14 @@ class TestMemoryTaskStore(TaskStoreConformance):
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[TaskStore]:
         yield MemoryTaskStore()
+
+
+class TestWatchedTaskStore(TaskStoreConformance):
+    @asynccontextmanager
+    async def open_store(self) -> AsyncIterator[TaskStore]:
+        store = WatchedTaskStore(MemoryTaskStore())
+        yield store
+        assert store.trouble() == "", "a refusal is no failure of the store"
 
 
 class TestSqliteTaskStore(TaskStoreConformance):

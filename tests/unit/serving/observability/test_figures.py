@@ -84,6 +84,7 @@ def sources(directory: Directory, resident: Any = lambda pid: 8192) -> MetricSou
         oldest_age_ns=lambda: 5_000_000,
         resident=resident,
         counters=lambda: {"spans": {"done": 1}},
+        components=lambda: {"the store of tasks": "", "the decision log of w0": "No space left on device"},
         build={"version": "1", "run": "x", "benchmark": ""},
     )
 
@@ -113,7 +114,7 @@ def busy_figures() -> ServingFigures:
     figures.routed(Routing(1, "r1", "echo", (), (), "", "only_version", {}))
     figures.door_answered("/v2", "GET", 200, 1_000)
     figures.happened("worker.started")
-    figures.tasks_queued = 3
+    figures.tasks = {"queued": 3}
     return figures
 
 
@@ -149,6 +150,13 @@ def test_each_part_of_the_way_is_measured_from_the_times_that_the_result_carries
     assert of(found, "launch_requests_bucket", le="4", **version) == 1
 
 
+def test_a_component_that_does_not_work_is_one_and_the_others_are_zero() -> None:
+    """L4-31, L4-32."""
+    found = series(busy_figures(), sources(Directory()))
+    assert of(found, "component_degraded", component="the decision log of w0") == 1
+    assert of(found, "component_degraded", component="the store of tasks") == 0
+
+
 def test_what_is_not_known_is_absent() -> None:
     """L4-32: no invented values."""
     figures = ServingFigures()
@@ -159,7 +167,7 @@ def test_what_is_not_known_is_absent() -> None:
     assert not {name for name in names if "queue_duration" in name or "launch" in name} - {
         "plumbline_version_launches_total"
     }
-    assert "plumbline_tasks_queued" not in names
+    assert "plumbline_tasks" not in names
     assert not {name for name in names if "resident" in name}
     assert of(found, "version_memory_bytes", model="echo", version="0") is None
     assert of(found, "worker_memory_budget_bytes", worker="w1") is None
