@@ -21,6 +21,7 @@ sys.modules[_SPEC.name] = _served
 _SPEC.loader.exec_module(_served)
 
 repository, start_server, server = _served.repository, _served.start_server, _served.server
+running_servers, _servers_of_one_test = _served.running_servers, _served._servers_of_one_test
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,8 @@ def tabs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Page
 
 
 @pytest.fixture
-def page(tabs: Callable[[], Page]) -> Page:
-    """A fresh tab."""
-    return tabs()
+def page(tabs: Callable[[], Page]) -> Iterator[Page]:
+    """A fresh tab, closed after the test."""
+    opened = tabs()
+    yield opened
+    opened.close()

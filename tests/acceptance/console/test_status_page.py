@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,9 @@ def test_the_mouse_over_a_launch_names_it_and_a_click_on_it_explains_it(server: 
     page.evaluate(
         "const s = document.querySelector('#span'); s.value = '-10'; s.dispatchEvent(new Event('change'))"
     )
-    page.evaluate(f"{LAUNCH}.parentNode.lastElementChild.id = 'newest'")
+    page.wait(f"{LAUNCH} !== null")
     page.click("#pause")
+    page.wait("document.querySelector('#timeline-summary').innerText.includes('paused')")
     page.evaluate("document.querySelector('#timeline').lastElementChild.id = 'newest'")
     page.click("#newest")
     page.wait("document.querySelector('#explanation pre') !== null")
@@ -75,10 +77,14 @@ def test_the_mouse_over_a_launch_names_it_and_a_click_on_it_explains_it(server: 
 def test_what_was_served_is_counted(server: Any, page: Any) -> None:
     _show(page, server)
     page.wait("document.querySelector('#rate').innerText !== '–'")
-    for _ in range(5):
-        server.echo(1.0)
-    page.wait("Number(document.querySelector('#rate').innerText) > 0")
-    page.wait("/[mµn]s/.test(document.querySelector('#latency').innerText)")
+    shown = (
+        "Number(document.querySelector('#rate').innerText) > 0"
+        " && /[mµn]s/.test(document.querySelector('#latency').innerText)"
+    )
+    end = time.monotonic() + 60
+    while not page.evaluate(shown):  # it is the rate of the last moments: they must not be over
+        assert time.monotonic() < end, page.text("body")
+        assert server.echo(1.0)[0] == 200
     _assert_calm(page, server)
 
 

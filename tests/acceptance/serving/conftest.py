@@ -20,7 +20,8 @@ import pytest
 
 from plumbline.product.demo_models.networks import write_echo, write_random_cnn
 
-START_S = 60.0
+START_S = 120.0
+HANG_S = 60.0
 
 SCALE_CLASS = '''
 import numpy as np
@@ -60,7 +61,7 @@ class ServerProcess:
         sent = {"content-type": "application/json", **self.headers, **(headers or {})}
         request = urllib.request.Request(self.base + path, data=data, method=method, headers=sent)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=HANG_S) as answer:
                 return answer.status, _lower(answer.headers), _document(answer.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -91,7 +92,7 @@ class ServerProcess:
         found: list[dict[str, Any]] = self.get("/api/v1/workers")[2]["workers"]
         return found
 
-    def terminate(self, timeout_s: float = 30.0) -> int:
+    def terminate(self, timeout_s: float = HANG_S) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
@@ -126,9 +127,35 @@ StartServer = Callable[..., ServerProcess]
 
 
 @pytest.fixture(scope="session")
-def start_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """Starts a server with these arguments; all of them are ended after the session."""
+def running_servers() -> Iterator[list[ServerProcess]]:
+    """What was started and may still run; all of them are ended after the session."""
     running: list[ServerProcess] = []
+    yield running
+    end_servers(running)
+
+
+def end_servers(servers: list[ServerProcess]) -> None:
+    """Kill those that still run."""
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait(HANG_S)
+
+
+@pytest.fixture(autouse=True)
+def _servers_of_one_test(running_servers: list[ServerProcess]) -> Iterator[None]:
+    """A server that a test started ends with it: none of them takes time from the tests that follow."""
+    shared = len(running_servers)
+    yield
+    end_servers(running_servers[shared:])
+
+
+@pytest.fixture(scope="session")
+def start_server(
+    repository: Path, running_servers: list[ServerProcess], tmp_path_factory: pytest.TempPathFactory
+) -> StartServer:
+    """Starts a server with these arguments; it ends with the test, module or session that started it."""
+    running = running_servers
 
     def start(*arguments: str, state: Path | None = None, models: Path | None = None) -> ServerProcess:
         state = state or tmp_path_factory.mktemp("state")
@@ -149,11 +176,7 @@ def start_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         server.base, server.grpc_port = found[1], int(found[2])
         return server
 
-    yield start
-    for server in running:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait(10)
+    return start
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +205,7 @@ class KeyedServer:
             words = [*command, "--role", role, "--rate", rate, "--name", name]
             made = subprocess.run(
                 [sys.executable, "-m", "plumbline.product.cli", *words],
-                capture_output=True, text=True, timeout=60, check=True,
+                capture_output=True, text=True, timeout=2 * HANG_S, check=True,
             )  # fmt: skip
             self.keys[place] = made.stdout.strip()
         return self.keys[place]

@@ -39,6 +39,8 @@ COMMANDS = {
     "GET /api/v1/models/{model}": "models show echo",
     "GET /api/v1/models/{model}/versions": "models versions echo",
     "GET /api/v1/models/{model}/versions/{version}": "models show echo --version 2",
+    "GET /api/v1/models/{model}/versions/{version}/plan": "models plan echo",
+    "GET /api/v1/models/{model}/versions/{version}/plan.svg": "models plan echo --version 2 --svg /dev/null",
     "POST /api/v1/models/{model}/load": "models load echo --version 1",
     "PUT /api/v1/models/{model}/canary": "models canary echo 1 --share 0.5",
     "GET /api/v1/models/{model}/canary": "models canary echo",
@@ -177,7 +179,7 @@ def plumb(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "plumbline.product.cli", *words],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -191,6 +193,8 @@ def plumb(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         (["infer", "echo", "--text", "words"], 3, "error[validation.command_input]"),
         (["infer", "echo", "--priority", "12"], 2, "error[validation.command_line]"),
         (["models", "ready", "nobody"], 1, ""),
+        (["models", "plan", "scale"], 3, "error[validation.version_unplanned]"),
+        (["models", "plan", "echo", "--version", "77"], 3, "error[validation.native_model]"),
         (["models", "retire", "echo", "77"], 3, "error[validation."),
         (["models", "promote", "echo"], 3, "error[validation."),
         (["tasks", "show", "none"], 3, "error[validation.task_unknown]"),
@@ -350,7 +354,7 @@ def test_a_deadline_that_cannot_be_met_is_the_servers_typed_error(client: Client
 
 def test_a_task_is_waited_for_and_its_result_read(client: Client) -> None:
     task = client.submit("echo", inputs={"x": np.ones((1, 16), np.float32)}, name="mine", cache=False)
-    done = client.wait(task["id"], timeout_s=30)
+    done = client.wait(task["id"], timeout_s=60)
     assert (done["status"], done["name"]) == ("succeeded", "mine")
     assert done["result"]["outputs"][0]["data"] == [1.0] * 16
     assert client.tasks(limit=1)["tasks"][0]["id"] == task["id"]

@@ -91,15 +91,15 @@ def test_a_class_that_declares_no_outputs_gives_any(odd: Any) -> None:
 def test_garbage_of_a_class_fails_its_request_and_keeps_its_worker(odd: Any, what: int) -> None:
     before = process_of(odd, "classes-w0")
     status, problem = ask(odd, what)
-    assert status in range(400, 600)
-    assert problem["code"].split(".")[0] in {"decoding", "execution", "validation"}, problem
+    assert status == 500
+    assert problem["code"].split(".")[0] in {"decoding", "execution"}, problem
     assert ask(odd, 0)[0] == 200
     assert process_of(odd, "classes-w0") == before
 
 
 def printed(server: Any, wanted: str) -> str:
-    """What the worker printed, when `wanted` is there, or after ten seconds."""
-    end = time.monotonic() + 10
+    """What the worker printed, when `wanted` is there, or after a minute."""
+    end = time.monotonic() + 60
     while True:
         status, _, document = server.ask("GET", "/api/v1/workers/classes-w0/output")
         assert status == 200, document

@@ -12,7 +12,7 @@ import pytest
 def refusal(*arguments: str) -> tuple[int, str]:
     """Exit code and error output of a `plumb serve` that must end by itself."""
     command = [sys.executable, "-m", "plumbline.product.cli", "serve", "--port", "0", "--grpc-port", "-1"]
-    ended = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
     return ended.returncode, ended.stderr
 
 

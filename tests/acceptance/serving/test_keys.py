@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -122,7 +122,6 @@ def test_no_secret_is_in_the_store_the_list_or_the_log(keyed: Any) -> None:
     secret = keyed.key("admin").rpartition("_")[2]
     listed = keyed.server.ask(*KEYS, headers=keyed.headers("admin"))[2]
     assert secret not in str(listed)
-    time.sleep(0.1)
     for file in keyed.server.state.rglob("*"):
-        if file.is_file():
+        with suppress(FileNotFoundError, IsADirectoryError):  # the server goes on and rotates what it writes
             assert secret.encode() not in file.read_bytes(), file.name

@@ -93,7 +93,7 @@ def proxy(start_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         command += ["-g", "user root;"]
     process = subprocess.Popen(command)
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not is_open(port):
             if process.poll() is not None or time.monotonic() > end:
                 raise AssertionError((folder / "error.log").read_text())
@@ -114,7 +114,7 @@ def is_open(port: int) -> bool:
 
 
 def ask(proxy: Proxy, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
-    connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=30)
+    connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=60)
     try:
         data = None if body is None else json.dumps(body)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -149,7 +149,7 @@ def test_a_body_of_megabytes_goes_through_and_one_above_the_limit_is_refused(pro
         outputs = client.infer("cnn", {"image": rows}, parameters=padding).outputs
         alone = client.infer("cnn", {"image": rows}).outputs
         np.testing.assert_array_equal(outputs["probabilities"], alone["probabilities"])
-    connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=30)
+    connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=60)
     connection.putrequest("POST", "/v2/models/echo/infer")
     connection.putheader("content-length", str(65 << 20))
     connection.endheaders()
@@ -207,10 +207,10 @@ def test_a_socket_of_a_foreign_page_is_refused_through_the_proxy(
 ) -> None:
     def opened() -> str:
         with (
-            socket.create_connection((proxy.host, proxy.port), timeout=10) as raw,
-            connect(f"ws://{host}/ws", sock=raw, origin=origin, open_timeout=10, proxy=None) as door,
+            socket.create_connection((proxy.host, proxy.port), timeout=60) as raw,
+            connect(f"ws://{host}/ws", sock=raw, origin=origin, open_timeout=60, proxy=None) as door,
         ):
-            return str(json.loads(door.recv(timeout=10))["type"])
+            return str(json.loads(door.recv(timeout=60))["type"])
 
     if opens:
         assert opened() == "welcome"
@@ -233,10 +233,10 @@ def test_grpc_goes_through(proxy: Proxy) -> None:
             request_serializer=messages.ModelInferRequest.SerializeToString,
             response_deserializer=messages.ModelInferResponse.FromString,
         )
-        answer = infer(request, timeout=30)
+        answer = infer(request, timeout=60)
         np.testing.assert_array_equal(np.frombuffer(answer.raw_output_contents[0], np.float32), x[0])
         with pytest.raises(grpc.RpcError) as caught:
-            infer(messages.ModelInferRequest(model_name="nobody"), timeout=30)
+            infer(messages.ModelInferRequest(model_name="nobody"), timeout=60)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
@@ -245,4 +245,4 @@ def test_a_client_behind_a_path_of_the_proxy_names_it_in_its_address(proxy: Prox
         assert client.info()["principal"]["tenant"] == "local"
         x = np.ones((1, 16), np.float32)
         np.testing.assert_array_equal(client.infer("echo", {"x": x}).outputs["y"], x)
-        assert next(client.events(after=0, seconds=20))["sequence"] == 1
+        assert next(client.events(after=0, seconds=60))["sequence"] == 1

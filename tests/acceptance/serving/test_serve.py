@@ -6,9 +6,19 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+HANG_S = 60.0
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANG_S
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def test_a_served_model_answers_and_says_afterwards_why_it_ran_when_it_did(server: Any) -> None:
@@ -54,20 +64,24 @@ def test_a_killed_worker_is_replaced_while_the_gateway_stays(start_server: Any) 
     server.wait_ready()
     first = server.workers()[0]
     outcomes: list[int] = []
-    end = time.monotonic() + 4.0
+    enough = threading.Event()
 
     def ask() -> None:
-        while time.monotonic() < end:
+        while not enough.is_set():
             outcomes.append(server.echo(1.0)[0])
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    wait_until(lambda: outcomes.count(200) > 4)
     os.kill(first["pid"], signal.SIGKILL)
-    for thread in threads:
-        thread.join(30)
+    wait_until(lambda: [w["generation"] for w in server.workers()] == [first["generation"] + 1])
     server.wait_ready()
+    answered = outcomes.count(200)
+    wait_until(lambda: outcomes.count(200) > answered + 4)
+    enough.set()
+    for thread in threads:
+        thread.join(HANG_S)
     second = server.workers()[0]
     assert second["generation"] == first["generation"] + 1
     assert second["pid"] != first["pid"]
@@ -94,11 +108,11 @@ def test_the_end_finishes_what_was_accepted(start_server: Any) -> None:
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    wait_until(lambda: 200 in statuses)
     code = server.terminate()
     stopping.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(HANG_S)
     assert code == 0
     assert "stopped; 0 requests unfinished" in server.log.read_text()
     assert set(statuses) <= {200, 503}
@@ -133,7 +147,7 @@ def test_a_task_given_before_a_restart_is_readable_after_it(start_server: Any, t
     first.wait_ready()
     status, _, task = first.ask("PUT", "/api/v1/tasks/before-restart", body)
     assert status in (200, 201, 202), task
-    end = time.monotonic() + 20
+    end = time.monotonic() + HANG_S
     while task["status"] != "succeeded" and time.monotonic() < end:
         time.sleep(0.05)
         task = first.get("/api/v1/tasks/before-restart")[2]

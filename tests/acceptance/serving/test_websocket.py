@@ -22,13 +22,13 @@ ENDS = {"task.succeeded", "task.failed", "task.cancelled", "task.expired"}
 
 def opened(base: str, headers: dict[str, str] | None = None, **how: Any) -> ClientConnection:
     url = base.replace("http", "ws", 1) + "/ws"
-    return connect(url, additional_headers=headers or {}, open_timeout=10, proxy=None, **how)
+    return connect(url, additional_headers=headers or {}, open_timeout=60, proxy=None, **how)
 
 
 def receive(door: ClientConnection) -> dict[str, Any]:
     """The next message that is no ping."""
     while True:
-        message: dict[str, Any] = json.loads(door.recv(timeout=20))
+        message: dict[str, Any] = json.loads(door.recv(timeout=60))
         if message["type"] != "ping":
             return message
         door.send('{"type":"pong"}')
@@ -132,7 +132,7 @@ def test_without_a_key_a_socket_is_closed_with_the_code_of_the_error(keyed: Any)
     with opened(keyed.base) as door:
         door.send('{"type":"subscribe"}')
         with pytest.raises(ConnectionClosed) as caught:
-            read_for(door, 20.0)
+            read_for(door, 60.0)
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code in {4400, 4401}
 
@@ -181,13 +181,13 @@ def test_a_client_that_confirms_nothing_gets_one_window_and_is_closed(start_serv
 def read_without_confirming(door: ClientConnection, sizes: list[int]) -> None:
     """Read until the server ends it; no ping is answered."""
     while True:
-        sizes.append(len(door.recv(timeout=30)))
+        sizes.append(len(door.recv(timeout=60)))
 
 
 def half_open(base: str, authorization: str) -> socket.socket:
     """A client that subscribes to everything from the beginning and never reads."""
     host, _, port = base.removeprefix("http://").rpartition(":")
-    door = socket.create_connection((host, int(port)), timeout=10)
+    door = socket.create_connection((host, int(port)), timeout=60)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     door.sendall(
         b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -216,7 +216,7 @@ def test_many_clients_of_one_tenant_get_the_same_events(keyed: Any) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
     finally:
         for door in doors:
             door.close()
@@ -232,6 +232,6 @@ def test_a_socket_of_a_revoked_key_ends(keyed: Any) -> None:
         subscribe(door)
         keyed.server.ask("DELETE", f"/api/v1/keys/{made['id']}", headers=admin)
         with pytest.raises(ConnectionClosed) as caught:
-            read_for(door, 20.0)
+            read_for(door, 60.0)
     assert caught.value.rcvd is not None
     assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4401, "policy.api_key")
