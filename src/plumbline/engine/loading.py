@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from plumbline.contracts.inference import Tensors, VersionRef
 from plumbline.contracts.models import VersionKind
 from plumbline.engine.result import ResultDecoder
-from plumbline.engine.session import Admitted, Instance, Session, SessionStage
+from plumbline.engine.session import Admitted, Instance, RunWatch, Session, SessionStage
 from plumbline.errors import ResourceError
 
 __all__ = [
@@ -47,7 +47,10 @@ def stage_sessions(session: Session) -> tuple[Session, ...]:
 class LoadedStage:
     """One graph of the run queue and its instances.
 
-    The free instances are owned by the orchestration loop; everything else is immutable.
+    The free instances are owned by the orchestration loop; everything else is immutable once it is open.
+
+    Attributes:
+        chain: every stage of its version in order, itself among them.
     """
 
     def __init__(
@@ -55,10 +58,17 @@ class LoadedStage:
     ) -> None:
         self.graph, self.session, self.stream = graph, session, stream
         self.own_lane, self.is_part = own_lane, is_part
+        self.watch: RunWatch | None = getattr(session, "run_watch", None)
         self.decoder = ResultDecoder(session.metadata)
+        self.chain: tuple[LoadedStage, ...] = (self,)
         self.instances: list[Instance] = []
         self.free: deque[Instance] = deque()
         self._places: dict[int, str] = {}
+
+    @property
+    def version(self) -> str:
+        """Key of the version that it belongs to."""
+        return self.graph.rpartition("/")[0] if self.is_part else self.graph
 
     def open(self, count: int) -> None:
         """Open `count` instances."""
@@ -146,6 +156,7 @@ def open_version(
         stages.append(LoadedStage(graph, found, number, own_lane=own, is_part=len(sessions) > 1))
     with ExitStack() as undo:
         for stage in stages:
+            stage.chain = tuple(stages)
             undo.callback(stage.close)
             stage.open((getattr(stage.session, "instances", None) if stage.is_part else None) or instances)
         undo.pop_all()

@@ -29,7 +29,7 @@ from plumbline.engine.outcomes import (
     EngineStopped,
     RequestCancelled,
 )
-from plumbline.engine.promises import PromiseDesk, best_effort
+from plumbline.engine.promises import PromiseDesk
 from plumbline.engine.requests import AcceptedRequest, LaunchWork, Onward, StageOutcome, execution_request
 from plumbline.engine.tracing import EngineTrace
 from plumbline.errors import ExecutionError, PlumblineError, Recoverability
@@ -188,8 +188,8 @@ class OrchestrationLoop:
         question(self._desk, self)
 
     def find_stage(self, graph: str) -> LoadedStage | None:
-        """The loaded stage of this graph."""
-        return self._graphs.get(graph)
+        """The loaded stage of this graph; the first one of a pipeline."""
+        return self._graphs.get(graph) or self._graphs.get(f"{graph}/0")
 
     def drain(self, _: object = None) -> None:
         """End when everything that was accepted is answered."""
@@ -229,14 +229,13 @@ class OrchestrationLoop:
             return False
         limit: Key | None = work.key
         if self._desk is not None:
-            self._desk.segment_done(work, now_ns)
-            limit = self._desk.limit(work)
+            limit = self._desk.boundary(work, now_ns)
         if limit is not None and self._core.depth:
             chosen = self._core.select(work.lane, now_ns, busy=self._busy, above=limit)
             if isinstance(chosen, Launch):
                 return self._make_work(chosen, nested=True)
         if self._desk is not None:
-            self._desk.started(work, now_ns)
+            self._desk.goes_on(work, now_ns)
         return True
 
     def finish(self, report: LaneReport) -> None:
@@ -407,7 +406,7 @@ class OrchestrationLoop:
                 return
             request.admitted = outcome.admitted
             execution = execution_request(request.call, request.version, outcome.admitted, request.queued_ns)
-            request.execution = execution if self._desk is None else best_effort(execution)
+            request.execution = execution if self._desk is None else self._desk.onward(request, execution)
             self._enqueue(request)
         elif isinstance(outcome, PlumblineError):
             self._deliver(request, outcome)

@@ -4,27 +4,23 @@ A call asks for a promise when it has a deadline and its version is calibrated (
 parameters it does not), or when it names a registered task (`task = NAME` in its parameters). Everything else
 is best effort: it runs only when no promised job waits, and its deadline limits when it may still start.
 
-What the exact tests assume of a stream, and who provides it (see `StreamPromises`):
+What the exact tests assume of a stream (see `StreamPromises`): the first promised job runs. The policy orders
+by deadline or period, best effort has neither, and promised jobs never wait for company. That it finds an
+instance, and one stream, is for `PromisePlaces` to say.
 
-* the first promised job runs: the policy orders by deadline or period, best effort has neither, and promised
-  jobs never wait for company;
-* it finds an instance: a graph with D tasks that may be interrupted has at least D + 2 instances (one for
-  each of their jobs, one for best effort, one for the job that starts); once promises are made to a graph
-  with fewer it is never interrupted, so its promised jobs count as one piece, and its best-effort launches
-  must be no longer than the bound of best effort;
-* one stream: the version is bound to a lane, or there is only one.
+A pipeline is one job whose pieces are its stages: it waits for each with the deadline that it had, runs it in
+a launch of its own, and a stage that runs is not interrupted.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from plumbline.contracts.inference import InferenceCall
 from plumbline.engine.loading import LoadedStage
+from plumbline.engine.promise_places import PromiseImpossible, PromisePlaces
 from plumbline.engine.requests import AcceptedRequest, LaunchWork
-from plumbline.errors import PolicyError
 from plumbline.scheduling.admission.orders import GUARANTEED, Order, PolicyWithoutGuarantee, order_of
 from plumbline.scheduling.admission.promises import Breach, StreamPromises
 from plumbline.scheduling.admission.tasks import MAX_TIME_NS, OneShot, PeriodicTask
@@ -41,17 +37,13 @@ none. Read by the rate-monotonic order only.
 """
 
 
-@dataclass(eq=False, kw_only=True)
-class PromiseImpossible(PolicyError):
-    """A promise was asked for by name, and this engine cannot give one to such work."""
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    """A task, where it is promised, and the first stage of its version."""
 
-    code = "policy.promise_impossible"
-    http_status = 409
-    owner = "engine"
-    template = "no promise for {subject!r}: {reason}"
-
-    subject: str
-    reason: str
+    stream: int
+    task: PeriodicTask
+    stage: LoadedStage
 
 
 class PromiseDesk:
@@ -70,15 +62,16 @@ class PromiseDesk:
         if order_of(policy) is Order.PRIORITY:
             others = ", ".join(order for order in GUARANTEED if order is not Order.PRIORITY)
             raise PolicyWithoutGuarantee(policy=policy, guaranteed=others)
-        self._best_effort_ns = best_effort_segment_ns
+        self._places = PromisePlaces(
+            order_of(policy), streams=lanes, best_effort_segment_ns=best_effort_segment_ns
+        )
         self._lanes = [
             StreamPromises(policy, best_effort_segment_ns=best_effort_segment_ns, stream=index)
             for index in range(lanes)
         ]
-        self._tasks: dict[str, tuple[int, PeriodicTask]] = {}
+        self._tasks: dict[str, _Registered] = {}
         self._promised: dict[str, int] = {}
-        self._interruptible: Counter[str] = Counter()
-        self._promising: set[str] = set()
+        self._chained: dict[str, ExecutionRequest] = {}
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -89,12 +82,15 @@ class PromiseDesk:
             PromiseImpossible: this engine can promise nothing to its graph.
             PromiseUnknown: a task of this name is registered.
         """
-        stream = self._stream_of(task.name, stage, task.cost_ns)
-        divisible = not task.indivisible and len(stage.instances) >= self._interruptible[stage.graph] + 3
-        verdict = self._lanes[stream].register_task(replace(task, indivisible=not divisible), now_ns)
+        stage = stage.chain[0]
+        stream = self._places.stream_of(task.name, stage, task.segments_ns)
+        is_chain = len(stage.chain) > 1
+        divisible = is_chain or (not task.indivisible and self._places.is_divisible(stage))
+        promised = replace(task, graph=stage.graph, indivisible=not divisible)
+        verdict = self._lanes[stream].register_task(promised, now_ns)
         if verdict.accepted:
-            self._tasks[task.name] = stream, replace(task, indivisible=not divisible)
-            self._interruptible[stage.graph] += divisible
+            self._tasks[task.name] = _Registered(stream, promised, stage)
+            self._places.count_task(stage, divisible)
         return verdict
 
     def remove(self, name: str) -> None:
@@ -105,15 +101,15 @@ class PromiseDesk:
         """
         if name not in self._tasks:
             raise PromiseImpossible(subject=name, reason="there is no such task")
-        stream, task = self._tasks.pop(name)
-        self._lanes[stream].remove_task(name)
-        self._interruptible[task.graph] -= not task.indivisible
+        found = self._tasks.pop(name)
+        self._lanes[found.stream].remove_task(name)
+        self._places.count_task(found.stage, -(not found.task.indivisible))
 
     def forget_graph(self, graph: str) -> None:
         """A graph is unloaded, and its tasks with it."""
-        for name in [name for name, (_, task) in self._tasks.items() if task.graph == graph]:
+        for name in [name for name, found in self._tasks.items() if found.task.graph == graph]:
             self.remove(name)
-        self._promising.discard(graph)
+        self._places.forget(graph)
 
     def ask(self, request: AcceptedRequest, stage: LoadedStage, now_ns: int) -> Verdict | None:
         """The answer to a request that arrives; None for best effort.
@@ -122,25 +118,28 @@ class PromiseDesk:
             PromiseImpossible: it asks by name, and cannot get one.
             PromiseTermsRefused: its bounds make no sense.
         """
-        call, segments_ns = request.call, _segments(request.execution)
+        call, pieces_ns = request.call, _pieces(request)
         name = call.parameters.get("task")
         if name is not None:
             return self._release(str(name), call, stage, now_ns)
         wanted = call.parameters.get("promise")
         deadline_ns = call.deadline_ns
-        if wanted is False or deadline_ns is None or not request.execution.cost_bound_ns:
+        if wanted is False or deadline_ns is None or not pieces_ns:
             if wanted is True:
-                raise PromiseImpossible(subject=call.id, reason="it has no deadline, or no calibrated cost")
+                uncalibrated = f"it has no deadline, or {stage.version} no calibrated cost"
+                reason = self._places.why_never(stage) or uncalibrated
+                raise PromiseImpossible(subject=call.id, reason=reason)
             return None
         try:
-            stream = self._stream_of(call.id, stage, sum(segments_ns))
+            stream = self._places.stream_of(call.id, stage, pieces_ns)
         except PromiseImpossible:
             if wanted is True:
                 raise
             return None
         job = OneShot(
-            id=call.id, graph=stage.graph, segments_ns=segments_ns, arrived_ns=now_ns,
-            deadline_ns=deadline_ns, priority=call.priority, period_ns=ONE_SHOT_PERIOD_NS, indivisible=True,
+            id=call.id, graph=stage.graph, segments_ns=pieces_ns, arrived_ns=now_ns,
+            deadline_ns=deadline_ns, priority=call.priority, period_ns=ONE_SHOT_PERIOD_NS,
+            indivisible=len(stage.chain) == 1,
         )  # fmt: skip
         return self._noted(call.id, stream, self._lanes[stream].consider(job, now_ns))
 
@@ -151,15 +150,24 @@ class PromiseDesk:
         execution = request.execution
         if verdict is None:
             return best_effort(execution)
-        task = self._tasks.get(str(request.call.parameters.get("task")))
-        batch = execution.batch
-        if batch is not None:
-            batch = replace(batch, max_delay_ns=0)
-        if task is None:
-            return replace(execution, batch=batch, period_ns=ONE_SHOT_PERIOD_NS)
-        due_ns = verdict.bound_ns
+        found = self._tasks.get(str(request.call.parameters.get("task")))
+        is_chain = len(request.version.stages) > 1
+        batch = None if is_chain or execution.batch is None else replace(execution.batch, max_delay_ns=0)
+        terms = replace(execution, batch=batch, period_ns=ONE_SHOT_PERIOD_NS)
+        if found is not None:
+            task = found.task
+            terms = replace(terms, task=task.name, period_ns=task.period_ns, deadline_ns=verdict.bound_ns)
+        if is_chain:
+            self._chained[request.call.id] = terms
+        return terms
+
+    def onward(self, request: AcceptedRequest, execution: ExecutionRequest) -> ExecutionRequest:
+        """The next stage of a pipeline as the run queue may see it: on the terms of the first, and alone."""
+        terms = self._chained.get(request.call.id)
+        if terms is None:
+            return best_effort(execution)
         return replace(
-            execution, batch=batch, task=task[1].name, period_ns=task[1].period_ns, deadline_ns=due_ns
+            execution, batch=None, task=terms.task, period_ns=terms.period_ns, deadline_ns=terms.deadline_ns
         )
 
     # -- being told ------------------------------------------------------------------------------------------
@@ -176,10 +184,22 @@ class PromiseDesk:
 
     def finished(self, request_id: str, now_ns: int, *, completed: bool) -> Breach | None:
         """A request has its outcome; the breach, when a promise was broken."""
+        self._chained.pop(request_id, None)
         stream = self._promised.pop(request_id, None)
         if stream is None:
             return None
         return self._lanes[stream].finished(request_id, now_ns, completed=completed)
+
+    def boundary(self, work: LaunchWork, now_ns: int) -> Key | None:
+        """A launch is between two segments: what may run there, keys below this; None for nothing."""
+        if not self._is_one_piece(work):
+            self.segment_done(work, now_ns)
+        return self.limit(work)
+
+    def goes_on(self, work: LaunchWork, now_ns: int) -> None:
+        """A launch that was between two segments goes on."""
+        if not self._is_one_piece(work):
+            self.started(work, now_ns)
 
     def limit(self, work: LaunchWork) -> Key | None:
         """What may run between two segments of a launch: keys below this; None for nothing."""
@@ -188,7 +208,7 @@ class PromiseDesk:
         promised = any(request.call.id in self._promised for request in work.requests)
         if promised and not self._may_be_interrupted(work):
             return None
-        if not promised and work.stage.graph in self._promising and self._has_few_instances(work.stage):
+        if not promised and self._places.keeps_stream(work.stage):
             return None
         return work.key if promised else work.key[:1]
 
@@ -196,43 +216,16 @@ class PromiseDesk:
 
     def _release(self, name: str, call: InferenceCall, stage: LoadedStage, now_ns: int) -> Verdict:
         found = self._tasks.get(name)
-        if found is None or found[1].graph != stage.graph:
-            reason = f"there is no task {name[:60]!r} of {stage.graph}"
+        if found is None or found.task.graph != stage.graph:
+            reason = f"there is no task {name[:60]!r} of {stage.version}"
             raise PromiseImpossible(subject=call.id, reason=reason)
-        return self._noted(call.id, found[0], self._lanes[found[0]].release(name, call.id, now_ns))
+        stream = found.stream
+        return self._noted(call.id, stream, self._lanes[stream].release(name, call.id, now_ns))
 
     def _noted(self, request_id: str, stream: int, verdict: Verdict) -> Verdict:
         if verdict.accepted:
             self._promised[request_id] = stream
         return verdict
-
-    def _stream_of(self, subject: str, stage: LoadedStage, cost_ns: int) -> int:
-        """The lane of a stage's promises.
-
-        Raises:
-            PromiseImpossible: it has none.
-        """
-        if stage.own_lane or stage.is_part:
-            reason = "stages of pipelines and Python classes get no promises"
-            raise PromiseImpossible(subject=subject, reason=reason)
-        if stage.stream is None and len(self._lanes) > 1:
-            reason = f"{stage.graph} is bound to no stream, and there are {len(self._lanes)}"
-            raise PromiseImpossible(subject=subject, reason=reason)
-        first, few = stage.graph not in self._promising, self._has_few_instances(stage)
-        self._promising.add(stage.graph)
-        if first and few and not stage.free:
-            reason = f"a launch of {stage.graph} runs that may be interrupted; ask again when it is over"
-            raise PromiseImpossible(subject=subject, reason=reason)
-        if few and cost_ns > self._best_effort_ns:
-            reason = (
-                f"best-effort launches of {stage.graph} take up to {cost_ns} ns, the bound of best effort is "
-                f"{self._best_effort_ns}; with two instances more they could be interrupted"
-            )
-            raise PromiseImpossible(subject=subject, reason=reason)
-        return stage.stream or 0
-
-    def _has_few_instances(self, stage: LoadedStage) -> bool:
-        return len(stage.instances) < self._interruptible[stage.graph] + 2
 
     def _subject(self, work: LaunchWork) -> str:
         """Whose segment it is: a promised job of the launch, or its head."""
@@ -240,9 +233,15 @@ class PromiseDesk:
         return next((found for found in ids if found in self._promised), ids[0])
 
     def _may_be_interrupted(self, work: LaunchWork) -> bool:
+        if self._is_one_piece(work):
+            return False
         names: Sequence[str | None] = [request.execution.task for request in work.requests]
         found = [self._tasks.get(name) for name in names if name is not None]
-        return bool(found) and all(task is not None and not task[1].indivisible for task in found)
+        return bool(found) and all(task is not None and not task.task.indivisible for task in found)
+
+    def _is_one_piece(self, work: LaunchWork) -> bool:
+        """Whether it is a promised stage of a pipeline."""
+        return any(request.call.id in self._chained for request in work.requests)
 
 
 def best_effort(execution: ExecutionRequest) -> ExecutionRequest:
@@ -253,5 +252,9 @@ def best_effort(execution: ExecutionRequest) -> ExecutionRequest:
     )
 
 
-def _segments(execution: ExecutionRequest) -> tuple[int, ...]:
-    return execution.segment_bounds_ns or (execution.cost_bound_ns,)
+def _pieces(request: AcceptedRequest) -> tuple[int, ...]:
+    """Calibrated bounds: of each stage of a pipeline, else of each segment; empty for none."""
+    if len(request.version.stages) > 1:
+        return request.admitted.stage_bounds_ns
+    execution = request.execution
+    return execution.segment_bounds_ns or ((execution.cost_bound_ns,) if execution.cost_bound_ns else ())

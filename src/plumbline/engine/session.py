@@ -16,7 +16,7 @@ from plumbline.contracts.inference import Tensors
 from plumbline.contracts.models import ModelMetadata
 from plumbline.scheduling.request import BatchTerms
 
-__all__ = ["Admitted", "Instance", "Session", "SessionStage"]
+__all__ = ["Admitted", "Instance", "RunBoard", "RunWatch", "Session", "SessionStage", "watch_runs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class Admitted:
         cost_bound_ns: calibrated bound of a launch of this request alone, 0 where there is none.
         segment_bounds_ns: the same for each segment.
         stage: of a pipeline: which stage comes first.
+        stage_bounds_ns: of a pipeline: calibrated bound of each stage as one piece; empty for none.
     """
 
     inputs: Any
@@ -36,6 +37,7 @@ class Admitted:
     cost_bound_ns: int = 0
     segment_bounds_ns: tuple[int, ...] = ()
     stage: int = 0
+    stage_bounds_ns: tuple[int, ...] = ()
 
 
 class Instance(Protocol):
@@ -100,3 +102,33 @@ class SessionStage(Protocol):
 
     def forward(self, stage: int, request: Admitted, outputs: Tensors) -> Tensors:
         """Inputs of stage `stage + 1`, or the result after the last, from what the stage gave."""
+
+
+class RunBoard(Protocol):
+    """Where the runs of now are shown to somebody whom they cannot hold up, and who holds them to a limit."""
+
+    def begin(self, requests: Sequence[str], limit_ns: int) -> int:
+        """A run of these requests begins on the calling thread; 0: the limit of whoever watches holds.
+
+        Returns:
+            What `end` wants.
+        """
+
+    def end(self, seat: int) -> None:
+        """The run is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWatch:
+    """Of a session whose runs are shown: it has one as its attribute `run_watch`."""
+
+    board: RunBoard
+    limit_ns: int = 0
+
+
+def watch_runs(session: Session, board: RunBoard) -> None:
+    """Show the runs of a session that is not loaded yet, and of those of its stages that want it."""
+    for stage in getattr(session, "stages", None) or (session,):
+        show = getattr(stage, "watch_runs", None)
+        if show is not None:
+            show(board)

@@ -234,7 +234,7 @@ class _Opener:
                 session = self.open(part)
                 undo.callback(session.close)
                 stages.append(PipelineStage(session=session))
-            made = PipelineSession(spec.ref, stages, digest=spec.digest)
+            made = PipelineSession(spec.ref, stages, settings=spec.settings, digest=spec.digest)
             undo.pop_all()
         return made
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from plumbline.contracts.inference import Tensors, VersionRef
 from plumbline.contracts.models import ModelMetadata, TensorSpec, VersionKind
+from plumbline.contracts.versions import VersionSettings
 from plumbline.engine.model import InputRefused
-from plumbline.engine.session import Admitted, Instance, Session
+from plumbline.engine.session import Admitted, Instance, RunBoard, RunWatch, Session, watch_runs
 from plumbline.errors import ValidationError
 
 __all__ = ["PipelineRefused", "PipelineSession", "PipelineStage"]
@@ -63,18 +64,20 @@ class PipelineSession:
         ref: which version this is.
         stages: in order, at least one; every session declares its inputs and outputs.
         outputs: tensors of the pipeline that are its result; empty for those of the last stage.
+        settings: of its version: `segment_bounds_ns` bounds each stage, with what leads to the next one.
         digest: of its content.
 
     Raises:
         PipelineRefused: a stage makes a tensor that is there already, two stages want the same input in
-            different types, or an output is made by nobody.
+            different types, an output is made by nobody, or the settings bound other stages than it has.
     """
 
     def __init__(
         self, ref: VersionRef, stages: Sequence[PipelineStage], *, outputs: Sequence[str] = (),
-        digest: str = "",
+        settings: VersionSettings | None = None, digest: str = "",
     ) -> None:  # fmt: skip
         self._ref = ref
+        bounds_ns = self._stage_bounds(settings or VersionSettings(), len(stages))
         wired = _Wires(ref, stages)
         chosen = tuple(outputs) or tuple(wired.made_by(len(stages) - 1))
         memory: dict[str, int] = {}
@@ -92,7 +95,7 @@ class PipelineSession:
         self._wiring, self._outputs = tuple(stages), chosen
         self._inputs = {spec.name for spec in self.metadata.inputs}
         self.stages: Sequence[Session] = tuple(
-            StageSession(stage, index, index + 1 == len(stages)) for index, stage in enumerate(stages)
+            StageSession(stage, index, bounds_ns) for index, stage in enumerate(stages)
         )
 
     def admit(self, inputs: Tensors, parameters: Mapping[str, Any], tenant: str) -> Admitted:
@@ -144,6 +147,14 @@ class PipelineSession:
         for stage in self._wiring:
             stage.session.close()
 
+    def _stage_bounds(self, settings: VersionSettings, stages: int) -> tuple[int, ...]:
+        """Calibrated bounds of the stages; none where there are none."""
+        bounds_ns = settings.segment_bounds_ns
+        if len(bounds_ns) not in (0, stages) or (settings.cost_bound_ns and not bounds_ns):
+            reason = f"its settings bound {len(bounds_ns)} stages of {stages}; calibrate the pipeline again"
+            raise PipelineRefused(version=str(self._ref), stage=0, reason=reason)
+        return bounds_ns
+
     def _refused(self, name: str, reason: str) -> InputRefused:
         return InputRefused(model=str(self._ref), input=name, reason=reason)
 
@@ -151,8 +162,8 @@ class PipelineSession:
 class StageSession:
     """One stage: takes every tensor of the pipeline, gives its session those that it wants."""
 
-    def __init__(self, stage: PipelineStage, index: int, last: bool) -> None:
-        self._session, self._index = stage.session, index
+    def __init__(self, stage: PipelineStage, index: int, bounds_ns: tuple[int, ...]) -> None:
+        self._session, self._index, self._bounds_ns = stage.session, index, bounds_ns
         self._wires = {
             spec.name: stage.inputs.get(spec.name, spec.name) for spec in stage.session.metadata.inputs
         }
@@ -163,6 +174,15 @@ class StageSession:
         return self._session.metadata
 
     @property
+    def run_watch(self) -> RunWatch | None:
+        """Of the session, where its runs are shown."""
+        return getattr(self._session, "run_watch", None)
+
+    def watch_runs(self, board: RunBoard) -> None:
+        """Show the runs of the session, if it is one to be watched."""
+        watch_runs(self._session, board)
+
+    @property
     def instances(self) -> int | None:
         """As many as the session was planned for; None where it does not say."""
         return getattr(self._session, "instances", None)
@@ -171,7 +191,9 @@ class StageSession:
         """As the session, with the tensors kept for later stages."""
         own = {name: inputs[tensor] for name, tensor in self._wires.items()}
         admitted = self._session.admit(own, parameters, tenant)
-        return replace(admitted, inputs=StageInputs(admitted, inputs), stage=self._index)
+        return replace(
+            admitted, inputs=StageInputs(admitted, inputs), stage=self._index, stage_bounds_ns=self._bounds_ns
+        )
 
     def open_instance(self) -> Instance:
         """One of the session."""
