@@ -14,6 +14,11 @@ from plumbline.contracts.dims import Dim, add, ceildiv, format_dim, is_static, m
 
 Shape = tuple[Dim, ...]
 
+MAX_TENSOR_AXES = 32
+"""Of a tensor that a call brings or gets."""
+MAX_CALL_TENSORS = 1024
+"""Of one call, in or out."""
+
 
 class DType(StrEnum):
     """Element types that native code computes with."""

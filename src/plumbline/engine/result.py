@@ -14,7 +14,7 @@ import numpy as np
 
 from plumbline.contracts.inference import Tensors
 from plumbline.contracts.models import ModelMetadata, TensorSpec
-from plumbline.contracts.tensors import DType
+from plumbline.contracts.tensors import MAX_CALL_TENSORS, MAX_TENSOR_AXES, DType
 from plumbline.engine.datatypes import datatype_of, numpy_of
 from plumbline.errors import DecodingError, ValidationError
 
@@ -83,6 +83,8 @@ class ResultDecoder:
         if not isinstance(outputs, Mapping):
             reason = f"outputs are a {type(outputs).__name__}, expected a mapping of names to arrays"
             raise OutputUndecodable(version=self._version, output="*", reason=reason)
+        if len(outputs) > MAX_CALL_TENSORS:
+            raise self._undecodable("*", f"{len(outputs)} outputs, at most {MAX_CALL_TENSORS}")
         facts = self._facts or {name: _any_fact(array) for name, array in outputs.items()}
         for name in outputs:
             if name not in facts:
@@ -135,6 +137,8 @@ def _flaw(array: object, fact: _Fact) -> str:
         return f"it is a {type(array).__name__}, not an array"
     if dtype is None or array.dtype != dtype:
         return f"element type {array.dtype}, declared {datatype}"
+    if array.ndim > MAX_TENSOR_AXES:
+        return f"{array.ndim} axes, at most {MAX_TENSOR_AXES}"
     if array.ndim != len(shape):
         return f"shape {array.shape}, declared {shape}"
     for extent, declared, bound in zip(array.shape, shape, bounds, strict=True):

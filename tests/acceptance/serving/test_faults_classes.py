@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+
+from plumbline.serving.grpc import open_inference_pb2 as pb
 
 CLASS = '''
 import sys
@@ -95,6 +98,37 @@ def test_garbage_of_a_class_fails_its_request_and_keeps_its_worker(odd: Any, wha
     assert problem["code"].split(".")[0] in {"decoding", "execution"}, problem
     assert ask(odd, 0)[0] == 200
     assert process_of(odd, "classes-w0") == before
+
+
+@pytest.mark.parametrize("what", [1, 2, 5])
+def test_garbage_of_a_class_is_the_servers_fault_over_grpc_and_in_a_task_too(odd: Any, what: int) -> None:
+    """L4-39: nobody who sent good inputs is told that they were wrong."""
+    with pytest.raises(grpc.RpcError) as failed:
+        ask_grpc(odd, what)
+    assert failed.value.code() is grpc.StatusCode.INTERNAL
+    tensor = {"name": "what", "shape": [], "datatype": "INT64", "data": [what]}
+    body = {"operation": "infer", "model": "odd", "inputs": [tensor]}
+    _, _, task = odd.ask("PUT", f"/api/v1/tasks/garbage-{what}", body)
+    end = time.monotonic() + 60
+    while task["status"] not in {"failed", "succeeded", "cancelled"} and time.monotonic() < end:
+        time.sleep(0.05)
+        task = odd.ask("GET", f"/api/v1/tasks/garbage-{what}")[2]
+    assert (task["status"], task["error"]["class"]) == ("failed", "decoding"), task
+    wrong = {"name": "what", "shape": [1], "datatype": "INT64", "data": [what]}
+    status, _, problem = odd.post("/v2/models/odd/infer", {"inputs": [wrong]})
+    assert (status, problem["class"]) == (400, "validation")
+
+
+def ask_grpc(server: Any, what: int) -> Any:
+    request = pb.ModelInferRequest(model_name="odd")
+    request.inputs.add(name="what", datatype="INT64", shape=[]).contents.int64_contents.append(what)
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        return infer(request, timeout=60)
 
 
 def printed(server: Any, wanted: str) -> str:

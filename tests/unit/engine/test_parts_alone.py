@@ -7,6 +7,7 @@ import pytest
 
 from plumbline.contracts.inference import VersionRef
 from plumbline.contracts.models import TensorSpec, VersionKind
+from plumbline.contracts.tensors import MAX_CALL_TENSORS, MAX_TENSOR_AXES
 from plumbline.engine.dispatch import run_launch
 from plumbline.engine.loading import LanesExhausted, open_version
 from plumbline.engine.memory import MemoryBudget, MemoryBudgetRefused
@@ -14,6 +15,7 @@ from plumbline.engine.outcomes import LaunchDefect, RequestCancelled
 from plumbline.engine.requests import AcceptedRequest, LaunchWork, execution_request
 from plumbline.engine.result import OutputUndecodable, OutputUnknown, ResultDecoder
 from plumbline.engine.session import Admitted
+from plumbline.serving.workers import tensors
 from plumbline.testing.sessions import EchoSession, echo_call, echo_metadata
 
 A, B = (VersionRef(model=name, version="1") for name in "ab")
@@ -114,6 +116,18 @@ def test_texts_must_be_bytes_and_bfloat16_travels_as_uint16():
     for name, bad in (("t", np.array(["x"], object)), ("b", np.ones(1, np.float32))):
         with pytest.raises(OutputUndecodable, match=name):
             decoder.decode({**good, name: bad}, ())
+
+
+def test_an_undeclared_output_that_no_call_can_carry_is_the_fault_of_the_version():
+    """L3-15: it is found before anything has to send it; the caller did nothing wrong (500)."""
+    from dataclasses import replace
+
+    decoder = ResultDecoder(replace(echo_metadata(A), outputs=()))
+    for bad in ({"deep": np.zeros((1,) * 33, np.int8)}, {f"y{n}": Y for n in range(1025)}):
+        with pytest.raises(OutputUndecodable, match=r"at most (32|1024)") as refused:
+            decoder.decode(bad, ())
+        assert (refused.value.http_status, refused.value.error_class) == (500, "decoding")
+    assert (MAX_TENSOR_AXES, MAX_CALL_TENSORS) == (tensors.MAX_AXES, tensors.MAX_TENSORS)
 
 
 # -- dispatch ------------------------------------------------------------------------------------------------

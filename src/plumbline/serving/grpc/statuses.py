@@ -28,7 +28,6 @@ _BY_CLASS = {
     ErrorClass.VALIDATION: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorClass.RESOURCE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorClass.POLICY: grpc.StatusCode.PERMISSION_DENIED,
-    ErrorClass.DECODING: grpc.StatusCode.FAILED_PRECONDITION,
 }
 _MOST_PROBLEM_BYTES = 4096
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from plumbline.compiler.importers.onnx.refusals import (
     SymbolUnbounded,
 )
 from plumbline.errors import PlumblineError, Recoverability
+from plumbline.serving.repository.settings import read_version_toml
 
 X = value("x", FLOAT, [2, 3])
 Y = value("y", FLOAT, None)
@@ -127,6 +130,16 @@ SYMBOLIC = single("Relu", ["x"], [value("x", FLOAT, ["batch size", 3])])
 def test_symbol_without_bound_is_refused_with_the_option_that_helps() -> None:
     with pytest.raises(SymbolUnbounded, match=r"axis 0.*--symbol batch_size=8"):
         import_onnx(SYMBOLIC)
+
+
+def test_symbol_without_bound_is_refused_with_the_lines_that_bind_it_in_version_toml(tmp_path: Path) -> None:
+    with pytest.raises(SymbolUnbounded) as refused:
+        import_onnx(SYMBOLIC)
+    said = re.search(r"line (\[symbols\]) of version\.toml the line (.+)$", refused.value.message)
+    assert said is not None
+    (tmp_path / "version.toml").write_text("\n".join(said.groups()))
+    settings, _ = read_version_toml(tmp_path, subject="m@1")
+    assert import_onnx(SYMBOLIC, ImportOptions(symbols=settings.symbols)).symbols == {"batch_size": 8}
 
 
 @pytest.mark.parametrize("name", ["batch size", "batch_size"])

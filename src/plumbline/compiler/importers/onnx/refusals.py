@@ -74,7 +74,8 @@ class SymbolUnbounded(ValidationError):
     code = "validation.symbol_unbounded"
     owner = "compiler.importers"
     template = (
-        "input {input!r}, axis {axis}: symbol {symbol!r} needs a bound, for example --symbol {symbol}=8"
+        "input {input!r}, axis {axis}: symbol {symbol!r} needs a bound, for example --symbol {symbol}=8, or "
+        "below the line [symbols] of version.toml the line {symbol} = 8"
     )
 
     input: str
