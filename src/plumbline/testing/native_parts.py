@@ -7,6 +7,7 @@ through: the fake engine doubles numbers and reverses texts.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,12 +21,13 @@ from plumbline.contracts.requests import RequestId
 from plumbline.contracts.versions import VersionSpec
 from plumbline.errors import ValidationError
 from plumbline.serving.devices.info import DeviceCapabilities, DeviceFacts
-from plumbline.serving.ports import VersionStatistics, WorkerState, WorkerStatus
+from plumbline.serving.ports import PlanPicture, VersionStatistics, WorkerState, WorkerStatus
 
 __all__ = [
     "FakeDecisions",
     "FakeInference",
     "FakeModels",
+    "FakePlans",
     "FakeWorkers",
     "NothingDecided",
     "SimulatedDevices",
@@ -153,6 +155,31 @@ class FakeModels:
         if ref not in self.states:
             raise VersionNotThere(name=str(ref))
         self.states[ref] = state
+
+
+class FakePlans:
+    """`PlanService` that has a plan of one buffer, `x`, of `double@1` alone."""
+
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><style>rect { fill: red }</style><rect/></svg>'
+
+    async def plans(self, ref: VersionRef, digest: str) -> Mapping[str, Any]:
+        """Of `double@1`."""
+        if str(ref) != "double@1":
+            raise VersionNotThere(name=str(ref))
+        numbers = ("peak", "lower_bound", "naive", "alignment", "weights", "state", "total")
+        buffer = {"name": "x", "offset_bytes": 0, "size_bytes": 256, "first_step": 0, "last_step": 0}
+        plan = {
+            **{f"{name}_bytes": 256 for name in numbers}, "stage": str(ref), "digest": "0" * 64,
+            "lower_bound_step": 0, "reuse_percent": 0.0, "arenas": 1, "steps": 1, "buffers_total": 1,
+            "buffers": [buffer],
+        }  # fmt: skip
+        return {"model": ref.model, "version": ref.version, "digest": digest, "plans": [plan], "without": []}
+
+    async def picture(self, ref: VersionRef, digest: str, stage: str | None = None) -> PlanPicture:
+        """Of `double@1`, which has no other stage."""
+        if str(ref) != "double@1" or stage not in (None, "double@1"):
+            raise VersionNotThere(name=f"{ref} {stage}")
+        return PlanPicture(svg=self.svg, digest=hashlib.sha256(self.svg).hexdigest())
 
 
 class FakeWorkers:

@@ -83,10 +83,15 @@ COMMANDS = {
     "POST /v2/repository/models/{model}/unload": "repository unload echo --version 2",
     "POST /api/v1/models/{model}/versions/{version}/retire": "models retire echo 2",
     "POST /api/v1/devices/{device_id}/drain": "devices drain cpu --wait 5",
+    "POST /api/v1/devices/{device_id}/resume": "devices resume cpu",
+    "POST /api/v1/devices/{device_id}/retire": "devices retire cpu",
 }
 """Operation -> command, in an order in which each can do what it says."""
 
-BEFORE = {"DELETE /api/v1/models/{model}/canary": "models canary echo 2"}
+BEFORE = {
+    "DELETE /api/v1/models/{model}/canary": "models canary echo 2",
+    "POST /api/v1/devices/{device_id}/retire": "devices drain cpu --wait 5",
+}
 """What another command has to prepare."""
 
 Asked = list[tuple[str, str]]

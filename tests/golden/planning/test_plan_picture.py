@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import random
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from plumbline.compiler.planning.lifetimes import Buffer
@@ -18,6 +22,7 @@ from plumbline.compiler.planning.memory import (
     verify_budget,
 )
 from plumbline.compiler.planning.picture import format_bytes, plan_document, render_svg
+from plumbline.compiler.planning.picture_thinning import MAX_PIECES, merged_shape, thin_out
 
 HERE = Path(__file__).parent
 STEPS = {0: "embed", 1: "project <q>", 2: "mix & add", 3: "norm"}
@@ -68,6 +73,72 @@ def test_empty_and_large_plans_give_well_formed_pictures(count: int) -> None:
     buffers = [Buffer(name=f"v{i}", size_bytes=1024, first=i, last=i + 1) for i in range(count)]
     root = ElementTree.fromstring(render_svg(MemoryPlanner().plan(buffers)))
     assert len(list(root.iter("{http://www.w3.org/2000/svg}g"))) == count
+
+
+def chain(count: int) -> AllocationPlan:
+    """`count` buffers, each alive in two steps, of sizes that differ by a thousand."""
+    sizes = (64, 4096, 65536)
+    buffers = [Buffer(name=f"v{i}", size_bytes=sizes[i % 3], first=i, last=i + 1) for i in range(count)]
+    return MemoryPlanner().plan(buffers)
+
+
+def test_a_picture_of_5000_buffers_is_small_and_says_what_it_draws_together() -> None:
+    text = render_svg(chain(5000), most_boxes=1000)
+    root = ElementTree.fromstring(text)
+    svg = "{http://www.w3.org/2000/svg}"
+    assert len(text) < 600_000
+    assert len(root.findall(f".//{svg}rect[@class='b']")) == 1001  # one of them explains the colours
+    assert len(root.findall(f".//{svg}path[@class='rest']")) == 1
+    written = " ".join(element.text or "" for element in root.iter())
+    assert "5000 buffers, 4000 of them together in grey" in written
+    assert "The 4000 that take the least bytes x steps, at most 64.00 KiB each" in written
+
+
+def test_a_picture_that_draws_every_buffer_says_nothing_of_grey() -> None:
+    text = render_svg(chain(1000), most_boxes=1000)
+    assert "grey" not in text
+    assert 'class="rest"' not in text
+
+
+def test_what_is_drawn_first_takes_the_most_bytes_and_steps() -> None:
+    shown, rest = thin_out(chain(300).placements, 100)
+    assert (len(shown), len(rest)) == (100, 200)
+    assert {placement.size_bytes for placement in shown} == {65536}
+
+
+@pytest.mark.parametrize("count", [1, 40, 20_000])
+def test_the_shape_of_the_rest_covers_every_box_in_bounded_pieces(count: int) -> None:
+    """The union is drawn, however many there are; the cells are coarser then."""
+    generator = random.Random(count)
+    boxes = [
+        (
+            generator.uniform(0, 1050),
+            generator.uniform(0, 510),
+            generator.uniform(0, 10),
+            generator.uniform(0, 10),
+        )
+        for _ in range(count)
+    ]
+    pieces = [
+        tuple(int(number) for number in numbers)
+        for numbers in re.findall(r"M(\d+) (\d+)h(\d+)v(\d+)h-\3z", merged_shape(boxes, 1060, 520))
+    ]
+    assert 0 < len(pieces) <= MAX_PIECES
+    grid = np.zeros((1100, 2200), np.bool_)
+    for x, y, width, height in pieces:
+        grid[y : y + height, x : x + width] = True
+    for x, y, width, height in boxes[:500]:
+        assert grid[int(y) : math.ceil(y + height), int(x) : math.ceil(x + width)].all()
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "\ud800", "\ufffe", "]]>", "\x1b[31m", "<script>", "n" * 100_000])
+def test_any_name_gives_a_small_picture_that_can_be_parsed(name: str) -> None:
+    """Names come from model files."""
+    buffer = Buffer(name=name, size_bytes=1 << 20, first=0, last=3)
+    text = render_svg(MemoryPlanner().plan([buffer]), title=name[:200], steps={0: name})
+    root = ElementTree.fromstring(text.encode("utf-8"))
+    assert root.find(".//{http://www.w3.org/2000/svg}script") is None
+    assert len(text) < 20_000
 
 
 def test_boxes_stay_inside_the_frame() -> None:

@@ -33,6 +33,7 @@ from plumbline.testing.native_parts import (
     FakeDecisions,
     FakeInference,
     FakeModels,
+    FakePlans,
     FakeWorkers,
     SimulatedDevices,
 )
@@ -51,6 +52,7 @@ def build() -> Any:
         NativeParts(
             authenticator=None, tasks=node.manager, devices=devices, models=models, workers=FakeWorkers(),
             decisions=FakeDecisions(), events=bus, keys=KeyRing(MemoryKeyStore(), clock),
+            plans=FakePlans(),
         )
     )  # fmt: skip
 
