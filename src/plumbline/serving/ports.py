@@ -370,6 +370,12 @@ class DeviceService(Protocol):
     async def drain(self, device_id: str) -> Mapping[str, Any]:
         """Take no new work; returns its document when the work it had is done."""
 
+    def resume(self, device_id: str) -> Mapping[str, Any]:
+        """Take work again. Raises: unknown (404), not drained (409)."""
+
+    def retire(self, device_id: str) -> Mapping[str, Any]:
+        """The end of a drained or lost device. Raises: unknown (404), in use (409)."""
+
 
 class DecisionService(Protocol):
     """Answers from decision logs alone."""

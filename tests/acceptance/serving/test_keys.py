@@ -18,6 +18,8 @@ MODELS = ("POST", "/v2/repository/models/none/load", {})
 PIN = ("PUT", "/api/v1/models/none/versions/1/pin", None)
 TRACE = ("POST", "/v2/trace/setting", {})
 DEVICES = ("POST", "/api/v1/devices/none/drain", None)
+RESUME = ("POST", "/api/v1/devices/none/resume", None)
+RETIRE = ("POST", "/api/v1/devices/none/retire", None)
 METRICS = ("GET", "/metrics", None)
 KEYS = ("GET", "/api/v1/keys", None)
 
@@ -29,6 +31,8 @@ ROUTES: list[tuple[Any, set[str]]] = [
     (PIN, {"operator", "admin"}),
     (TRACE, {"operator", "admin"}),
     (DEVICES, {"operator", "admin"}),
+    (RESUME, {"operator", "admin"}),
+    (RETIRE, {"operator", "admin"}),
     (METRICS, {"operator", "admin"}),
     (KEYS, {"admin"}),
 ]

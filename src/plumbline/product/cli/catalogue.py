@@ -112,6 +112,8 @@ COMMANDS: tuple[CommandEntry, ...] = (
     _asks("tasks wait", "tasks", "wait for a task; exit code 1 when it did not succeed"),
     _asks("devices show", "devices", "show a device of a server with the memory that is free"),
     _asks("devices drain", "devices", "let a device of a server take no new work"),
+    _asks("devices resume", "devices", "let a drained device of a server take work again"),
+    _asks("devices retire", "devices", "end the use of a drained device until the server starts again"),
     _asks("workers", "service", "list the workers of a server with queue, progress and memory"),
     _asks("workers output", "service", "print what a worker printed last, and why a Python class failed"),
     _asks("keys create", "keys", "create an API key, at a server or in its store"),

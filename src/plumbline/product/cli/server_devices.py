@@ -1,4 +1,4 @@
-"""`plumb devices show` and `drain`: devices of a server."""
+"""`plumb devices show`, `drain`, `resume` and `retire`: devices of a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plumbline.product.cli.server_command import ServerCommand, short
 if TYPE_CHECKING:
     from plumbline.product.client import Client
 
-__all__ = ["DRAIN", "SHOW", "devices_table"]
+__all__ = ["DRAIN", "RESUME", "RETIRE", "SHOW", "devices_table"]
 
 
 def devices_table(devices: list[dict[str, Any]]) -> str:
@@ -45,6 +45,14 @@ def _drain(client: Client, arguments: Namespace) -> Answer:
     return _one(client.ask("POST", path, query={"wait_s": arguments.wait}, timeout_s=timeout_s))
 
 
+def _resume(client: Client, arguments: Namespace) -> Answer:
+    return _one(client.ask("POST", f"{_path(arguments.device)}/resume"))
+
+
+def _retire(client: Client, arguments: Namespace) -> Answer:
+    return _one(client.ask("POST", f"{_path(arguments.device)}/retire"))
+
+
 def _path(device: str) -> str:
     from plumbline.product.client.transport import place
 
@@ -57,3 +65,5 @@ def _one(document: dict[str, Any]) -> Answer:
 
 SHOW = ServerCommand(run=_show, arguments=_show_arguments)
 DRAIN = ServerCommand(run=_drain, arguments=_drain_arguments)
+RESUME = ServerCommand(run=_resume, arguments=_show_arguments)
+RETIRE = ServerCommand(run=_retire, arguments=_show_arguments)

@@ -101,6 +101,10 @@ BAD_REQUESTS: list[tuple[str, str, Any, int]] = [
     ("PUT", "/api/v1/tasks/has%20space", BODY, 400),
     ("GET", "/api/v1/devices/none", None, 404),
     ("POST", "/api/v1/devices/none/drain", None, 404),
+    ("POST", "/api/v1/devices/none/resume", None, 404),
+    ("POST", "/api/v1/devices/none/retire", None, 404),
+    ("POST", "/api/v1/devices/cpu/resume", None, 409),
+    ("POST", "/api/v1/devices/cpu/retire", None, 409),
     ("GET", "/api/v1/models/none", None, 404),
     ("GET", "/api/v1/models/double/versions/9", None, 404),
     ("POST", "/api/v1/models/none/load", {}, 404),
@@ -177,6 +181,34 @@ def test_devices_models_workers_info_and_explanations_are_read(serve: Serve) -> 
         info = (await get("/api/v1/info")).json()
         assert info["principal"]["id"] == "local"
         assert info["api_versions"] == [1]
+
+    serve(test)
+
+
+def test_a_device_is_drained_resumed_and_retired_through_the_api(serve: Serve) -> None:
+    """L4-48: each step is one of the table; a retired device stays so until the server starts."""
+
+    async def test(native: Any) -> None:
+        async def step(verb: str, expected: int = 200) -> str:
+            answer = await native.client.post(f"/api/v1/devices/cpu/{verb}")
+            assert answer.status_code == expected, answer.text
+            return str(answer.json().get("status"))
+
+        assert await step("drain") == "drained"
+        preferring = {**BODY, "device": "cpu"}
+        refused = await native.client.post("/api/v1/tasks", json=preferring)
+        assert refused.status_code == 409
+        assert await step("resume") == "available"
+        assert (await native.client.post("/api/v1/tasks", json=preferring)).status_code == 202
+        await step("retire", 409)
+        await step("resume", 409)
+        assert await step("drain") in {"drained", "draining"}
+        while (await native.client.get("/api/v1/devices/cpu")).json()["status"] == "draining":
+            await asyncio.sleep(0.01)
+        assert await step("retire") == "retired"
+        await step("drain", 409)
+        await step("resume", 409)
+        assert (await native.client.get("/api/v1/devices/cpu")).json()["status"] == "retired"
 
     serve(test)
 
@@ -312,7 +344,7 @@ def test_every_operation_declares_its_permission_its_errors_and_a_unique_id(serv
             assert operation["summary"]
             assert "422" not in operation["responses"]
             for status, response in operation["responses"].items():
-                if not status.startswith("2"):
+                if status[0] in "45":
                     assert list(response["content"]) == ["application/problem+json"]
             assert path.startswith("/api/v1/")
             assert not path.endswith("/")

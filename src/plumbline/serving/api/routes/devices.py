@@ -40,3 +40,15 @@ async def drain_device(
         async with asyncio.timeout(wait_s):
             await parts.devices.drain(device_id)
     return DeviceInfo.model_validate(parts.devices.device(device_id))
+
+
+@router.post("/{device_id}/resume", responses=errors(404, 409), summary="Take work again")
+async def resume_device(device_id: _Id, parts: Parts, caller: DeviceOperator) -> DeviceInfo:
+    """Ends a drain, or takes a drained device back; 409 for one that was not drained."""
+    return DeviceInfo.model_validate(parts.devices.resume(device_id))
+
+
+@router.post("/{device_id}/retire", responses=errors(404, 409), summary="End its use")
+async def retire_device(device_id: _Id, parts: Parts, caller: DeviceOperator) -> DeviceInfo:
+    """Of a device that is drained, or lost: it takes no work until the server starts again; 409 otherwise."""
+    return DeviceInfo.model_validate(parts.devices.retire(device_id))
