@@ -26,7 +26,7 @@ def run_launch(work: LaunchWork, between: Callable[[int], bool]) -> Sequence[Sta
         between: as `Instance.run` wants it.
     """
     try:
-        results = work.instance.run([request.admitted for request in work.requests], between)
+        results = _run(work, between)
     except PlumblineError as error:
         return [error] * len(work.requests)
     except Exception as error:  # noqa: BLE001 - the engine loop: one launch fails as our defect, the engine goes on
@@ -38,6 +38,17 @@ def run_launch(work: LaunchWork, between: Callable[[int], bool]) -> Sequence[Sta
         reason = f"{len(results)} results for {len(work.requests)} requests"
         return [LaunchDefect(graph=work.stage.graph, reason=reason)] * len(work.requests)
     return [_outcome(work, request, given) for request, given in zip(work.requests, results, strict=True)]
+
+
+def _run(work: LaunchWork, between: Callable[[int], bool]) -> Sequence[Tensors | Exception] | None:
+    batch, watch = [request.admitted for request in work.requests], work.stage.watch
+    if watch is None:
+        return work.instance.run(batch, between)
+    seat = watch.board.begin([request.call.id for request in work.requests], watch.limit_ns)
+    try:
+        return work.instance.run(batch, between)
+    finally:
+        watch.board.end(seat)
 
 
 def _outcome(work: LaunchWork, request: AcceptedRequest, given: Tensors | Exception) -> StageOutcome:

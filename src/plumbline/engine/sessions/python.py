@@ -31,7 +31,7 @@ from plumbline.contracts.versions import VersionSettings
 from plumbline.engine.datatypes import numpy_of
 from plumbline.engine.model import InputRefused
 from plumbline.engine.result import OutputUndecodable
-from plumbline.engine.session import Admitted, Instance
+from plumbline.engine.session import Admitted, Instance, RunBoard, RunWatch
 from plumbline.engine.sessions.faults import fault_text
 from plumbline.errors import ExecutionError, PlumblineError, Recoverability, ValidationError
 from plumbline.scheduling.request import BatchTerms
@@ -121,6 +121,7 @@ class PythonSession:
             raise self._refuse("max_batch needs declared inputs")
         if rows and any(not spec.shape or spec.shape[0] != -1 for spec in (*inputs, *outputs)):
             raise self._refuse("max_batch needs -1 on axis 0 of every input and output")
+        self.run_watch: RunWatch | None = None
         self._rows = min(rows, settings.max_batch or rows)
         memory = self._stated_memory()
         self._cost_ns = sum(settings.segment_bounds_ns) or settings.cost_bound_ns
@@ -131,6 +132,11 @@ class PythonSession:
             memory_bytes=sum(memory.values()), memory=memory,
             memory_unstated=() if memory else (OBJECTS,),
         )  # fmt: skip
+
+    def watch_runs(self, board: RunBoard) -> None:
+        """Show its runs on this board from now on, with the limit of its settings."""
+        limit_ns = int((self._settings.max_run_s or 0.0) * 1e9)
+        self.run_watch = RunWatch(board=board, limit_ns=limit_ns)
 
     @property
     def instances(self) -> int:

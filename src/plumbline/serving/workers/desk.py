@@ -283,6 +283,8 @@ class CallDesk:
             if entry.unwanted:
                 cancelled = RequestCancelled(request=entry.call.id, launched=True)
                 self._end(entry, CallEvent.FAIL, cancelled)
+            elif place.breach is not None and (limit := place.breach.outcome(entry)) is not None:
+                self._end(entry, CallEvent.FAIL, limit)
             elif entry.seen >= MAX_SEEN:
                 self._end(entry, CallEvent.FAIL, WorkerLostTwice(request=entry.call.id, reason=reason))
             else:

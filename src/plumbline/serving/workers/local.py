@@ -1,8 +1,11 @@
 """`InProcessPool`: the port `WorkerPool` on one engine in this process, for library use.
 
 Same rules as with processes as far as one process can keep them: nothing is copied, nothing crosses; a native
-fault ends the caller too. Calls are submitted on the event loop, so a session that takes long to admit a call
-holds it up. Outcomes come from the engine's thread and are handed over many at a time.
+fault ends the caller too. There is one group, for models and classes alike, whatever version.toml names. A
+run of a class that takes too long turns the worker stalled until it ends; nothing bounds its memory.
+
+Calls are submitted on the event loop, so a session that takes long to admit a call holds it up. Outcomes come
+from the engine's thread and are handed over many at a time.
 """
 
 from __future__ import annotations
@@ -39,11 +42,13 @@ from plumbline.serving.workers.pool import OnEvent, no_event, nobody_is_told
 from plumbline.serving.workers.process import OpenSession, WorkerEngine, give_memory_back, load_warm
 from plumbline.serving.workers.progress import Look, ProgressWatch
 from plumbline.serving.workers.reporting import as_plumbline
+from plumbline.serving.workers.run_board import RunSeats, find_overrun
 from plumbline.serving.workers.versions import LoadedVersions
 
 __all__ = ["InProcessPool"]
 
 _NAME = "w0"
+_RUN_WORDS = 2048
 
 
 class InProcessPool:
@@ -73,8 +78,9 @@ class InProcessPool:
         self._log_folder, self.options = log_folder, options or PoolOptions()
         self._announce, self._on_done = on_event, on_done
         self._journal, self._versions = Journal(), LoadedVersions()
-        self._progress = [0]
+        self._progress, self._run_words = [0], [0] * _RUN_WORDS
         self._log_health = [0, 0]
+        self._runs = RunSeats(self._run_words)
         self._state = WorkerState.DEAD
         self._done: deque[tuple[Entry, InferenceResult | PlumblineError]] = deque()
         self._collecting = False
@@ -148,7 +154,9 @@ class InProcessPool:
         async with self._versions.changes:
             self._versions.verify_new(spec.ref)
             try:
-                metadata: ModelMetadata = await self._chore(load_warm, engine, spec, self._open_session)
+                metadata: ModelMetadata = await self._chore(
+                    load_warm, engine, spec, self._open_session, self._runs
+                )
             except Exception as error:
                 raise as_plumbline(error, "load") from error
             self._versions.commit(spec, metadata)
@@ -304,7 +312,8 @@ class InProcessPool:
                 bound_ns=max((bound or uncalibrated_ns for bound in bounds), default=uncalibrated_ns),
                 floor_ns=int(self.options.stall_floor_s * 1e9),
             )
-            reason = watch.observe(look)
+            overrun = find_overrun(self._run_words, look.at_ns, int(self.options.max_run_s * 1e9))
+            reason = watch.observe(look) or (None if overrun is None else overrun.reason)
             if reason is not None and self._state is WorkerState.READY:
                 self._state = WorkerState.STALLED
                 self._announce("worker.stalled", _NAME, generation=1, reason=reason)

@@ -22,6 +22,8 @@ class PoolOptions:
     loading_floor_s: the same while it loads.
     uncalibrated_stall_s: a busy engine without a step for so long is stalled, when a version without a
         calibrated cost bound runs; with one it is the larger of the bound and `stall_floor_s`.
+    max_run_s: longest run of a class whose version states none.
+    memory_limit_bytes: most private memory of a worker's process; None for no limit.
     watch_interval_s: between two looks at the progress; readiness turns false at most two of them after the
         bound.
     start_timeout_s: from the start of a process to its first message.
@@ -44,6 +46,8 @@ class PoolOptions:
     stall_floor_s: float = 5.0
     loading_floor_s: float = 30.0
     uncalibrated_stall_s: float = 60.0
+    max_run_s: float = 60.0
+    memory_limit_bytes: int | None = None
     watch_interval_s: float = 0.05
     start_timeout_s: float = 60.0
     load_timeout_s: float = 900.0

@@ -13,11 +13,13 @@ from plumbline.serving.ports import WorkerState, WorkerStatus
 from plumbline.serving.workers.failures import WorkerNotStarted
 from plumbline.serving.workers.journal import Entry, LoadedVersion
 from plumbline.serving.workers.lifecycle import WorkerEvent, apply
+from plumbline.serving.workers.limits import Breach, find_run_breach, memory_breach
 from plumbline.serving.workers.link import LinkEnded, WorkerLink
 from plumbline.serving.workers.log_health import log_trouble
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.progress import Look, ProgressWatch
 from plumbline.serving.workers.protocol import Stop
+from plumbline.serving.workers.region import Field
 
 __all__ = ["PlaceOwner", "WorkerPlace"]
 
@@ -50,6 +52,7 @@ class WorkerPlace:
         own_files: of them, those with a file of their own.
         deaths: in a row without steady readiness between, the last for `last_reason`. A worker that was ready
             and had calls in hand starts the row anew: they may have killed it, and starting works.
+        breach: limit that its last worker passed, if it ended for that.
         last_output: what the last worker that ended had printed.
         leaving: nothing replaces the worker when it ends.
     """
@@ -64,6 +67,7 @@ class WorkerPlace:
         self._names: tuple[str, ...] = ()
         self._memory_bytes = 0
         self._ready_at_s = 0.0
+        self.breach: Breach | None = None
         self.suspects = 0
         self.own_files = 0
         self.deaths = 0
@@ -127,7 +131,7 @@ class WorkerPlace:
         if not self.is_degraded:
             self.settled.clear()
         self.apply(WorkerEvent.START)
-        self._ready_at_s = 0.0
+        self._ready_at_s, self.breach = 0.0, None
         try:
             link = self.link = self._owner.open_link(self)
         except OSError as error:
@@ -235,10 +239,25 @@ class WorkerPlace:
             if not link.hello.done():
                 continue
             reason = watch.observe(self._look(link))
-            if reason is not None and not link.ended.done():
-                self.apply(WorkerEvent.STALL)
-                self._owner.announce("worker.stalled", self.name, generation=self.generation, reason=reason)
-                link.end(f"stalled: {reason}")
+            breach = self._find_breach(link)
+            if link.ended.done():
+                return
+            if breach is not None:
+                self.breach = breach
+                self._give_up(link, breach.event, breach.reason)
+            elif reason is not None:
+                self._give_up(link, "worker.stalled", reason)
+
+    def _find_breach(self, link: WorkerLink) -> Breach | None:
+        words = link.region.header[Field.RUNS :]
+        overrun = find_run_breach(words, self._options, time.monotonic_ns())
+        return overrun or memory_breach(link.process.pid, self._options)
+
+    def _give_up(self, link: WorkerLink, event: str, reason: str) -> None:
+        """The worker is not asked again: it is killed."""
+        self.apply(WorkerEvent.STALL)
+        self._owner.announce(event, self.name, generation=self.generation, reason=reason)
+        link.end(reason if event != "worker.stalled" else f"stalled: {reason}")
 
     def _look(self, link: WorkerLink) -> Look:
         options = self._options

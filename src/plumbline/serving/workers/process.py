@@ -29,7 +29,7 @@ from plumbline.contracts.models import ModelMetadata
 from plumbline.contracts.requests import RequestId, TenantId
 from plumbline.contracts.versions import VersionSpec
 from plumbline.engine.scheduler import EngineStatus
-from plumbline.engine.session import Session
+from plumbline.engine.session import RunBoard, Session, watch_runs
 from plumbline.errors import PlumblineError, Recoverability
 from plumbline.serving.workers import protocol, tensors
 from plumbline.serving.workers.channel import WorkerChannel, die_with_parent, is_orphan
@@ -38,6 +38,7 @@ from plumbline.serving.workers.files import receive_file
 from plumbline.serving.workers.frames import FrameReader, FrameTooLong
 from plumbline.serving.workers.region import Field, SharedRegion
 from plumbline.serving.workers.reporting import as_plumbline, report
+from plumbline.serving.workers.run_board import RunSeats
 from plumbline.serving.workers.sending import OutcomeSender
 
 __all__ = ["FATAL_EXIT_CODE", "OpenSession", "WorkerEngine", "give_memory_back", "load_warm", "run_worker"]
@@ -125,6 +126,7 @@ class _Worker:
     def __init__(self, channel: WorkerChannel, region: SharedRegion, open_session: OpenSession) -> None:
         self._parent_pid, self._generation, self._region = channel.parent_pid, channel.generation, region
         self._open_session = open_session
+        self._runs = RunSeats(region.header[Field.RUNS :])
         self._control = _inherited(channel.control)
         self._control.setblocking(False)
         self._frames = FrameReader(self._control, protocol.MAX_MESSAGE_BYTES)
@@ -277,7 +279,7 @@ class _Worker:
 
     def _load(self, chore: protocol.Load) -> protocol.Metadata:
         self._notes.know(chore.spec)
-        metadata = protocol.wire_metadata(load_warm(self._engine, chore.spec, self._open_session))
+        metadata = protocol.wire_metadata(load_warm(self._engine, chore.spec, self._open_session, self._runs))
         gc.collect()
         gc.freeze()  # a version stays: no collection looks at it while requests wait
         self._refs[chore.handle] = chore.spec.ref
@@ -297,14 +299,23 @@ def _inherited(descriptor: int) -> socket.socket:
     return socket.socket(fileno=lowest)
 
 
-def load_warm(engine: WorkerEngine, spec: VersionSpec, open_session: OpenSession) -> ModelMetadata:
+def load_warm(
+    engine: WorkerEngine, spec: VersionSpec, open_session: OpenSession, runs: RunBoard
+) -> ModelMetadata:
     """Open a version, load it, and run its example once, through the queue like any call.
+
+    Args:
+        engine: to load it in.
+        spec: of the version.
+        open_session: makes its session.
+        runs: where runs of classes are shown.
 
     Raises:
         PlumblineError: nothing stays loaded.
     """
     session = open_session(spec)
     try:
+        watch_runs(session, runs)
         example, metadata = session.example(), session.metadata
         engine.load(spec.ref, session, instances=spec.settings.instances, stream=spec.settings.stream)
     except BaseException:

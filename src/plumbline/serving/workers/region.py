@@ -1,6 +1,6 @@
 """The shared file of one worker generation: a header, room for inputs, and a ring for outputs.
 
-    bytes 0..4095        header: int64 fields, see `Field`
+    bytes 0..16383       header: int64 fields, see `Field`; from `Field.RUNS` on the seats of `RunSeats`
     input_start..        slots that the gateway hands out (`slots.SlotAllocator`), written by it alone
     ring_start..         outputs, written by the worker alone, in the order of its outcomes
 
@@ -23,9 +23,9 @@ from enum import IntEnum
 
 __all__ = ["HEADER_BYTES", "Field", "SharedRegion", "open_unnamed_file"]
 
-HEADER_BYTES = 4096
+HEADER_BYTES = 16384
 _MAGIC = 0x504C554D42524547
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 class Field(IntEnum):
@@ -48,6 +48,8 @@ class Field(IntEnum):
     """Worker: decisions that its log missed. Behind `LOG_FAILURE`: both are one cell for the log."""
     CONSUMED = 16
     """Gateway: position in the ring up to which outputs are copied. A cache line of its own."""
+    RUNS = 32
+    """Worker: the first of the int64 of `run_board.RunSeats`, up to the end of the header."""
 
 
 class SharedRegion:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ QUICK = PoolOptions(backoff_s=0.02, max_backoff_s=0.2, watch_interval_s=0.02)
 FROZEN_SOON = replace(QUICK, stall_floor_s=1.0)
 
 
-def python(model: str = "cls", entry: str = "echo", **settings: object) -> VersionSpec:
+def python(model: str = "cls", entry: str = "echo", **settings: Any) -> VersionSpec:
     return replace(spec(entry, model=model, **settings), kind=VersionKind.PYTHON)
 
 
@@ -93,7 +94,7 @@ def test_a_group_has_a_worker_from_its_first_version_to_its_last() -> None:
     with_pool(work)
 
 
-@pytest.mark.parametrize("fault", ["segfault", "poison", "freeze", "exit:3"])
+@pytest.mark.parametrize("fault", ["segfault", "freeze", pytest.param("exit:3", marks=pytest.mark.slow)])
 def test_a_fault_among_the_classes_fails_and_delays_no_call_of_a_model(fault: str) -> None:
     """Calls of the models go on, on the same worker, while that of the classes dies twice, and are answered
     while it is dead or frozen.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,11 @@ from plumbline.serving.workers.groups import (
 from plumbline.testing.worker_pools import spec
 
 
-def of_kind(kind: VersionKind, **settings: object) -> VersionSpec:
+def of_kind(kind: VersionKind, **settings: Any) -> VersionSpec:
     return replace(spec(**settings), kind=kind)
 
 
-def pipeline(*stages: VersionSpec, **settings: object) -> VersionSpec:
+def pipeline(*stages: VersionSpec, **settings: Any) -> VersionSpec:
     return replace(of_kind(VersionKind.PIPELINE, **settings), stages=stages)
 
 
