@@ -104,7 +104,7 @@ class _Matrix:
                 task.result()
             self.summary.lost += len(pending)
         finally:
-            await pool.stop(drain=True, timeout_s=10.0)
+            await pool.stop(drain=True, timeout_s=_HANG_S)
         summary = self.summary
         summary.accepted = sum(self._told.values())
         summary.doubled = sum(count - 1 for count in self._told.values())

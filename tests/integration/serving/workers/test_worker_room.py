@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import mmap
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from plumbline.testing.worker_pools import ECHO, call, in_time, spec, values
 WORKER = (sys.executable, "-m", "plumbline.testing.worker_entry")
 SMALL = PoolOptions(
     backoff_s=0.01, max_backoff_s=0.02, storm_deaths=1000, input_bytes=256 << 10, ring_bytes=256 << 10,
-    own_file_bytes=64 << 10, own_files=2,
+    own_file_bytes=64 << 10, own_files=2, stall_floor_s=60.0,
 )  # fmt: skip
 
 
@@ -45,6 +46,12 @@ async def opened(options: PoolOptions = SMALL, command: Sequence[str] = WORKER) 
     await pool.start()
     await pool.load(spec())
     return pool
+
+
+async def until(happened: Callable[[], object]) -> None:
+    """Wait for it; what waits for it in vain ends with the bound of the test."""
+    while not happened():
+        await asyncio.sleep(0.001)
 
 
 def resident_bytes(pid: int) -> int:
@@ -57,21 +64,22 @@ def test_tensors_larger_than_every_room_travel_in_files_of_their_own() -> None:
     async def run() -> None:
         pool = await opened()
         big = np.arange(1_000_000, dtype=np.float32)
+        gc.collect()  # what other tests left is closed before the descriptors are counted
         before = len(os.listdir("/proc/self/fd"))
         for index in range(3):
             result = await pool.infer(ECHO, call(f"r{index}", big))
             assert np.array_equal(result.outputs["y"], big)
-        assert len(os.listdir("/proc/self/fd")) == before
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
         grown = await pool.infer(ECHO, call("grown", do="fill:500000"))
         assert grown.outputs["y"].shape == (500_000,)
-        calls = [asyncio.ensure_future(pool.infer(ECHO, call(f"b{i}", big, "sleep:0.1"))) for i in range(2)]
-        await asyncio.sleep(0.05)
+        calls = [asyncio.ensure_future(pool.infer(ECHO, call(f"b{i}", big, "sleep:0.4"))) for i in range(2)]
+        await until(lambda: len(pool._places["w0"].sent) == 2)
         with pytest.raises(IntakeFull):
             await pool.infer(ECHO, call("one too many", big))
         os.kill(pool.workers()[0].pid, signal.SIGKILL)
         for result in await asyncio.gather(*calls):
             assert np.array_equal(result.outputs["y"], big)
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
 
@@ -81,7 +89,7 @@ def test_a_room_without_space_refuses_transiently_and_outputs_wrap_around_it() -
         pool = await opened()
         held = [
             asyncio.ensure_future(
-                pool.infer(ECHO, call(f"h{i}", np.full(12_000, i, np.float32), "sleep:0.02"))
+                pool.infer(ECHO, call(f"h{i}", np.full(12_000, i, np.float32), "sleep:0.1"))
             )
             for i in range(4)
         ]
@@ -93,7 +101,7 @@ def test_a_room_without_space_refuses_transiently_and_outputs_wrap_around_it() -
             x = np.full(500 + 211 * index, index, np.float32)
             result = await pool.infer(ECHO, call(f"r{index}", x))
             assert np.array_equal(result.outputs["y"], x)
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
 
@@ -115,13 +123,13 @@ def test_late_writes_of_a_killed_generation_reach_nobody() -> None:
         with mmap.mmap(late, os.fstat(late).st_size) as written:
             written[:] = b"\xff" * len(written)
         assert new.region.header[Field.GENERATION] == 2
-        running = asyncio.ensure_future(pool.infer(ECHO, call("a", [3.0], "sleep:0.05")))
-        await asyncio.sleep(0.01)
+        running = asyncio.ensure_future(pool.infer(ECHO, call("a", [3.0], "sleep:0.3")))
+        await until(lambda: pool._places["w0"].sent)
         number = next(iter(pool._places["w0"].sent))
         pool._desk.outcomes(old, [Outcome(number, [], 0, (0, 0, 0, 0, 0, 1, 0))])
         assert values(await running) == [3.0]
         os.close(late)
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
 
@@ -136,7 +144,7 @@ def test_a_worker_cannot_cut_the_shared_file() -> None:
         assert link is not None
         with pytest.raises(PermissionError):
             os.ftruncate(link.region.descriptor, 0)
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
 
@@ -153,7 +161,7 @@ def test_unloading_gives_the_memory_back() -> None:
         assert resident_bytes(pid) - before > ballast * 0.9
         await pool.unload(VersionRef(model="big", version="1"))
         assert resident_bytes(pid) - before < ballast * 0.1
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
 
@@ -171,7 +179,7 @@ def test_values_that_are_not_plain_fail_their_call_alone() -> None:
         assert isinstance(outcomes[1], CallRefused)
         assert not isinstance(outcomes[0], BaseException)
         assert not isinstance(outcomes[2], BaseException)
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
 
@@ -203,9 +211,9 @@ def test_no_lie_of_a_worker_gets_through_or_hurts_the_gateway(lies: list[str]) -
         assert values(outcomes[-1]) == [1.0, 2.0]
         assert len(outcomes) > len(lies) // 2
         assert resident_bytes(os.getpid()) - before < 64 << 20
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
-    in_time(run(), 60.0)
+    in_time(run())
 
 
 def test_workers_end_with_their_gateway() -> None:
@@ -226,7 +234,7 @@ def test_workers_end_with_their_gateway() -> None:
     assert len(pids) == 2
     gateway.kill()
     gateway.communicate()
-    end = time.monotonic() + 10.0
+    end = time.monotonic() + 60.0
     while any(Path(f"/proc/{pid}/exe").exists() for pid in pids) and time.monotonic() < end:
         time.sleep(0.02)
     assert not any(Path(f"/proc/{pid}/exe").exists() for pid in pids)
