@@ -37,6 +37,10 @@ def configure(parser: ArgumentParser) -> None:
         "than this many microseconds",
     )  # fmt: skip
     add("--memory-budget", type=int, metavar="BYTES", help="for all models of a worker")
+    add(
+        "--class-memory", type=_size, metavar="BYTES",
+        help="most memory of a worker for Python classes; 0 for no limit (default: half of the machine's)",
+    )  # fmt: skip
     add("--state", metavar="DIR", help="private folder for store and logs")
     add("--database", metavar="URL", help="store of tasks and keys (default: SQLite in --state)")
     add("--require-keys", action="store_true", help="ask for an API key on loopback too")
@@ -98,11 +102,14 @@ def serve_options(arguments: Namespace) -> ServeOptions:
 
     Raises:
         SettingRefused: the state folder cannot be found out.
+        CommandLineRefused: `--models` is no folder that can be read.
     """
     from plumbline.config.settings import read_settings
     from plumbline.product.serving.options import ServeOptions, WorkerOptions
 
     remote = arguments.models.startswith(("http://", "https://"))
+    if not remote:
+        _verify_models(arguments.models)
     worker = WorkerOptions(
         policy=arguments.policy,
         streams=arguments.streams,
@@ -123,6 +130,7 @@ def serve_options(arguments: Namespace) -> ServeOptions:
         workers=arguments.workers,
         max_workers=arguments.max_workers or arguments.workers,
         worker=worker,
+        class_memory_bytes=arguments.class_memory,
         in_process=arguments.in_process,
         database=arguments.database,
         require_keys=arguments.require_keys,
@@ -139,6 +147,27 @@ def serve_options(arguments: Namespace) -> ServeOptions:
         slow_s=arguments.slow,
         benchmark=arguments.benchmark or "",
     )
+
+
+def _verify_models(folder: str) -> None:
+    """Said in the operator's own words, before anything is started."""
+    from plumbline.product.cli.entry import CommandLineRefused
+    from plumbline.serving.repository.folder import verify_folder
+    from plumbline.serving.repository.refusals import RepositoryFolderRefused
+
+    try:
+        verify_folder(Path(folder))
+    except RepositoryFolderRefused as error:
+        reason = f"argument --models: {folder}: {error.reason}"
+        raise CommandLineRefused(command="plumb serve", reason=reason) from error
+
+
+def _size(text: str) -> int:
+    """A whole number from 0 on."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("less than 0")
+    return value
 
 
 def _positive(text: str) -> float:

@@ -44,6 +44,8 @@ class ServeOptions:
     host, port, grpc_port: where to listen; port 0 takes a free one, grpc_port None serves no gRPC.
     workers: how many to start with and the least; max_workers: the most that load may bring.
     worker: what each worker is told.
+    class_memory_bytes: most private memory of a worker outside of the group of the models; 0 for no limit,
+        None for half of the memory of this machine or container.
     in_process: run the engine inside the gateway process instead of in workers.
     database: SQLAlchemy URL of the store; None for SQLite in `state`.
     require_keys: ask for an API key on loopback too; other addresses always ask.
@@ -68,6 +70,7 @@ class ServeOptions:
     workers: int = 1
     max_workers: int = 1
     worker: WorkerOptions = field(default_factory=WorkerOptions)
+    class_memory_bytes: int | None = None
     in_process: bool = False
     database: str | None = None
     require_keys: bool = False

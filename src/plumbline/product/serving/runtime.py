@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from plumbline.contracts.clock import Clock, MonotonicClock
 from plumbline.contracts.records import Routing
 from plumbline.errors import ResourceError
 from plumbline.product.capabilities import offered_operators
+from plumbline.product.serving.class_memory import class_memory_bytes, usable_memory_bytes
 from plumbline.product.serving.observing import Observation, open_observation
 from plumbline.product.serving.options import ServeOptions
 from plumbline.product.serving.plan_shelf import PlanShelf
@@ -198,6 +199,8 @@ def _pool(
             on_event=events.publish,
         )
     sizes = PoolOptions(calls_per_worker=max(options.worker.capacity - _FOR_WARM_UP, 1))
+    limit_bytes = class_memory_bytes(options.class_memory_bytes, usable_memory_bytes())
+    limited = replace(sizes, memory_limit_bytes=limit_bytes)
 
     def make_pool(group: str) -> ProcessPool:
         return ProcessPool(
@@ -205,7 +208,7 @@ def _pool(
             count=options.workers if group == MODELS else 1,
             prefix="" if group == MODELS else f"{group}-",
             log_folder=_made(logs),
-            options=sizes,
+            options=sizes if group == MODELS else limited,
             on_event=events.publish,
             on_route=record_route,
         )

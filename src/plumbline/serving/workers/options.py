@@ -44,7 +44,7 @@ class PoolOptions:
     own_files: int = 8
     suspects_at_once: int = 1
     stall_floor_s: float = 5.0
-    loading_floor_s: float = 30.0
+    loading_floor_s: float = 10.0
     uncalibrated_stall_s: float = 60.0
     max_run_s: float = 60.0
     memory_limit_bytes: int | None = None
