@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from plumbline.contracts.clock import Clock
 from plumbline.contracts.inference import VersionRef
 from plumbline.serving.models.announcing import Announce
+from plumbline.serving.models.kept_rollouts import KeptModel, KeptRollout, KeptRollouts
 from plumbline.serving.models.refusals import CanaryRefused, VersionBusy
 from plumbline.serving.models.rollout import (
     Outcome,
@@ -33,10 +34,19 @@ class Canaries:
         find: the record of a model by name; raises where there is none.
         clock: for times.
         announce: told when one starts, is promoted or rolled back.
+        kept: outlives the server; None keeps nothing.
     """
 
-    def __init__(self, find: Callable[[str], ServedModel], clock: Clock, announce: Announce) -> None:
+    def __init__(
+        self,
+        find: Callable[[str], ServedModel],
+        clock: Clock,
+        announce: Announce,
+        kept: KeptRollouts | None = None,
+    ) -> None:
         self._find, self._clock, self._announce = find, clock, announce
+        self._kept = kept or KeptRollouts()
+        self._unrecalled = dict(self._kept.models())
 
     def start(self, model: str, version: str, policy: RolloutPolicy) -> None:
         """Give a ready version a share of the requests that name none, and watch it.
@@ -119,6 +129,7 @@ class Canaries:
         model.window = OutcomeWindow(policy)
         model.held.discard(canary.ref.version)
         model.settle()
+        self._keep(model)
         self._announce("canary.started", canary.key, base=base.key, share=policy.share)
 
     def end_with(self, model: ServedModel, leaving: Sequence[ServedVersion], reason: str) -> None:
@@ -134,6 +145,49 @@ class Canaries:
             reason = f"the canary {canary.canary} is compared with it; end that first"
             raise VersionBusy(model=ref.model, version=ref.version, reason=reason)
 
+    def recall(self, model: ServedModel) -> None:
+        """Give a model that was just found what an earlier run of the server kept of it, once.
+
+        Versions of other content than then are not meant. A canary that ran when the server ended is not
+        tried further: it counts as rolled back.
+        """
+        kept = self._unrecalled.pop(model.name, None)
+        if kept is None:
+            return
+        digests = {name: version.published.digest for name, version in model.versions.items()}
+        model.held |= {name for name, digest in kept.held.items() if digests.get(name) == digest}
+        rollout = kept.rollout
+        if rollout is None or rollout.canary not in model.versions:
+            return
+        if rollout.canary in model.held or rollout.state is RolloutState.PROMOTED:
+            model.rollout = self._recalled(model.name, rollout)
+
+    def forget(self, model: ServedModel, version: str) -> None:
+        """A version was unloaded: when it is loaded again, it is like any other."""
+        if version in model.held:
+            model.held.discard(version)
+            self._keep(model)
+
+    def _recalled(self, model: str, kept: KeptRollout) -> Rollout:
+        found = Rollout(
+            canary=VersionRef(model=model, version=kept.canary),
+            base=VersionRef(model=model, version=kept.base),
+            policy=RolloutPolicy(share=kept.share),
+            state=kept.state,
+            reason=kept.reason,
+            since_wall_ns=kept.since_wall_ns,
+        )
+        if found.state is not RolloutState.CANARY:
+            return found
+        reason = "the server ended while it was tried"
+        return advance(found, RolloutEvent.ROLL_BACK, reason, self._clock.wall_ns())
+
+    def _keep(self, model: ServedModel) -> None:
+        """What a next run must know: also a canary that still runs is not to get everything then."""
+        names = model.held | ({model.canary.canary.version} if model.canary else set())
+        held = {name: model.versions[name].published.digest for name in names if name in model.versions}
+        self._kept.keep(model.name, KeptModel(held=held, rollout=_kept_rollout(model.rollout)))
+
     def _end(self, model: ServedModel, event: RolloutEvent, reason: str) -> None:
         running = model.canary
         if running is None:
@@ -145,12 +199,26 @@ class Canaries:
         else:
             model.held.update(_newer_ready(model, running.canary))
         model.settle()
+        self._keep(model)
         self._announce(f"canary.{model.rollout.state.value}", str(running.canary), reason=reason)
 
     def _verify_base_unpinned(self, model: ServedModel, canary: VersionRef, base: VersionRef) -> None:
         if _is_pinned(model, base):
             reason = f"its base {base} is pinned, so a promotion would change nothing"
             raise CanaryRefused(model=canary.model, version=canary.version, reason=reason)
+
+
+def _kept_rollout(rollout: Rollout | None) -> KeptRollout | None:
+    if rollout is None:
+        return None
+    return KeptRollout(
+        canary=rollout.canary.version,
+        base=rollout.base.version,
+        share=rollout.policy.share,
+        state=rollout.state,
+        reason=rollout.reason,
+        since_wall_ns=rollout.since_wall_ns,
+    )
 
 
 def _is_pinned(model: ServedModel, ref: VersionRef) -> bool:
