@@ -25,6 +25,21 @@ def test_a_model_of_the_start_that_is_not_in_the_repository_ends_the_server(
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("place", "reason"), [("nothing here", "there is no such folder"), ("file", "it is not a folder")]
+)
+def test_models_that_are_no_folder_are_a_usage_error_in_the_words_of_the_operator(
+    tmp_path: Path, place: str, reason: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, said = refusal("--models", str(tmp_path / place), "--state", str(tmp_path / "state"))
+    assert code == 2
+    assert f"argument --models: {tmp_path / place}: {reason}" in said
+    assert "changes" not in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "state").exists()
+
+
 @pytest.mark.parametrize("place", ["file", "system"])
 def test_a_state_folder_that_cannot_be_written_is_refused_typed(
     repository: Path, tmp_path: Path, place: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from plumbline.contracts.versions import VersionSpec
 from plumbline.errors import PlumblineError
 from plumbline.serving.models.announcing import Announce, say_nothing
 from plumbline.serving.models.canaries import Canaries
+from plumbline.serving.models.kept_rollouts import KeptRollouts
 from plumbline.serving.models.lifecycle import IN_PROGRESS, VersionEvent, VersionLife, apply
-from plumbline.serving.models.loading import LoadWish, VersionLoader, read_wish
+from plumbline.serving.models.loading import NO_WISH, LoadWish, VersionLoader, read_wish
 from plumbline.serving.models.refusals import VersionBusy, VersionLoading, VersionNotReady
 from plumbline.serving.models.routing import CandidateRole, RouteDecision, decide_route
 from plumbline.serving.models.served import ServedModel, ServedVersion
+from plumbline.serving.models.start_order import StartOrder, Turn, processors
 from plumbline.serving.models.statistics import VersionCounters
 from plumbline.serving.ports import VersionStatistics, WorkerPool, WorkerState
 from plumbline.serving.repository.port import PublishedState, PublishedVersion, Repository
@@ -42,6 +44,8 @@ class Directory:
         copies: private folder for checked copies; it holds nothing else.
         clock: for times of states.
         announce: told about every change.
+        rollouts: what an earlier run of the server found out about canaries; None keeps nothing.
+        prepare_at_once: versions that a start may prepare at the same time; None for one on each processor.
     """
 
     def __init__(
@@ -53,12 +57,16 @@ class Directory:
         copies: Path,
         clock: Clock,
         announce: Announce = say_nothing,
+        rollouts: KeptRollouts | None = None,
+        prepare_at_once: int | None = None,
     ) -> None:
+        self._prepare_at_once = processors() if prepare_at_once is None else prepare_at_once
         self._repository, self._clock, self._announce = repository, clock, announce
         self._loader, self._pool = VersionLoader(repository, pool, prepare, copies), pool
         self._models: dict[str, ServedModel] = {}
-        self.canaries = Canaries(self.model, clock, announce)
+        self.canaries = Canaries(self.model, clock, announce, rollouts)
         self._refreshing = asyncio.Lock()
+        self._trouble = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what there is ---------------------------------------------------------------------------------------
@@ -146,7 +154,12 @@ class Directory:
             PlumblineError: the repository cannot be read. Nothing changed.
         """
         async with self._refreshing:
-            listed = await asyncio.to_thread(self._repository.versions)
+            try:
+                listed = await asyncio.to_thread(self._repository.versions)
+            except PlumblineError as error:
+                self._trouble = error.message
+                raise
+            self._trouble = ""
             self._merge(listed)
         for model in list(self._models.values()):
             for version in list(model.versions.values()):
@@ -157,6 +170,8 @@ class Directory:
         """Load the newest version, and the pinned one, of the named models or of all. A failure is kept in
         the status of its version and in `unready`, and keeps no other model from serving.
 
+        Several are prepared at once; they are loaded in the order of the names.
+
         Raises:
             ModelUnknown: a named model is not in the repository.
         """
@@ -164,11 +179,24 @@ class Directory:
         names = sorted(self._models) if models is None else list(models)
         for name in names:
             self.model(name)
+        order = StartOrder(self._prepare_at_once)
+        loads = []
         for name in names:
             for version in self._wanted_at_start(self.model(name)):
                 version.wanted = True
-                with contextlib.suppress(PlumblineError):
-                    await self.load(name, version.ref.version)
+                loads.append(self._owned(self._load(version, NO_WISH, order.next_turn())))
+        for outcome in await asyncio.gather(*loads, return_exceptions=True):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, PlumblineError):
+                raise outcome
+
+    def repository_trouble(self) -> str:
+        """Why the repository could not be read at the last look, or an empty text. Loaded versions have
+        copies of their own and serve on; what is missing is to find and load others. Asking looks again: the
+        trouble ends when the repository is back.
+        """
+        if self._trouble and not self._refreshing.locked():
+            self._own(self._look_again())
+        return self._trouble
 
     async def pin(self, model: str, version: str) -> None:
         """Give a version all requests that name none, whatever else becomes ready."""
@@ -268,7 +296,8 @@ class Directory:
             return VersionLoading(model=ref.model, version=ref.version, state=state.value)
         if state is VersionState.RETIRED:
             return VersionRetired(model=ref.model, version=ref.version)
-        reason = f": {shown.life.reason}" if shown.life.reason else ""
+        why = shown.life.reason or shown.published.problem
+        reason = f": {why}" if why else ""
         said = "not loaded" if state is VersionState.FOUND else state.value
         return VersionNotReady(model=ref.model, version=ref.version, state=said, reason=reason)
 
@@ -304,6 +333,7 @@ class Directory:
             for number, version in list(model.versions.items()):
                 if version.ref not in names and version.metadata is None and not version.changing.locked():
                     del model.versions[number]
+            self.canaries.recall(model)
             model.settle()
             if not model.versions:
                 del self._models[name]
@@ -319,31 +349,38 @@ class Directory:
 
     def _wanted_at_start(self, model: ServedModel) -> list[ServedVersion]:
         alive = [v for v in model.versions.values() if v.published.state is not PublishedState.RETIRED]
-        return [v for v in alive if v is alive[0] or v.published.state is PublishedState.PINNED]
+        filled = [v for v in alive if not v.published.is_empty]
+        newest = next((v for v in filled if v.ref.version not in model.held), filled[0] if filled else None)
+        return [v for v in alive if v is newest or v.published.state is PublishedState.PINNED]
 
     async def _publish_state(self, ref: VersionRef, change: Callable[[VersionRef], PublishedVersion]) -> None:
         await asyncio.to_thread(change, ref)
         await self.refresh()
 
-    async def _load(self, version: ServedVersion, wish: LoadWish) -> None:
-        async with version.changing:
-            if version.is_ready:
-                if wish.settings:
-                    reason = "it is ready with other settings; unload it first"
-                    raise VersionBusy(model=version.ref.model, version=version.ref.version, reason=reason)
-                return
-            wish.verify(version.published)
-            model = self.model(version.ref.model)
-            base = self.canaries.base_for(model, version, wish.canary) if wish.canary else None
-            self._step(version, VersionEvent.PREPARE)
-            try:
-                await self._loader.load(version, wish, lambda event: self._step(version, event))
-            except BaseException as error:
+    async def _load(self, version: ServedVersion, wish: LoadWish, turn: Turn | None = None) -> None:
+        turn = turn or StartOrder(1).next_turn()
+        with turn.taken():
+            async with version.changing:
+                await self._load_changing(version, wish, turn)
+
+    async def _load_changing(self, version: ServedVersion, wish: LoadWish, turn: Turn) -> None:
+        if version.is_ready:
+            if wish.settings:
+                reason = "it is ready with other settings; unload it first"
+                raise VersionBusy(model=version.ref.model, version=version.ref.version, reason=reason)
+            return
+        wish.verify(version.published)
+        model = self.model(version.ref.model)
+        base = self.canaries.base_for(model, version, wish.canary) if wish.canary else None
+        try:
+            await self._loader.load(version, wish, turn, lambda event: self._step(version, event))
+        except BaseException as error:
+            if version.life.state in IN_PROGRESS:
                 self._step(version, VersionEvent.FAIL, _reason(error))
-                raise
-            if wish.canary is not None and base is not None:
-                self.canaries.begin(model, version, base, wish.canary)
-            self._step(version, VersionEvent.WARMED)
+            raise
+        if wish.canary is not None and base is not None:
+            self.canaries.begin(model, version, base, wish.canary)
+        self._step(version, VersionEvent.WARMED)
 
     async def _unload_all(self, versions: Sequence[ServedVersion]) -> None:
         for version in versions:
@@ -359,7 +396,7 @@ class Directory:
             except BaseException as error:
                 self._step(version, VersionEvent.FAIL, _reason(error))
                 raise
-            self.model(version.ref.model).held.discard(version.ref.version)
+            self.canaries.forget(self.model(version.ref.model), version.ref.version)
             self._step(version, VersionEvent.GONE)
 
     async def _retire(self, version: ServedVersion) -> None:
@@ -375,11 +412,18 @@ class Directory:
         self._models[version.ref.model].settle()
         self._announce(f"model.{version.life.state.value}", version.key, reason=reason)
 
-    async def _owned(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+    async def _look_again(self) -> None:
+        with contextlib.suppress(PlumblineError):
+            await self.refresh()
+
+    async def _owned(self, work: Coroutine[Any, Any, None]) -> None:
+        await asyncio.shield(self._own(work))
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        return task
 
 
 def _share(model: ServedModel, version: ServedVersion) -> float:

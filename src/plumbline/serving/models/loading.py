@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from plumbline.contracts.versions import VersionSettings, VersionSpec
 from plumbline.serving.models.lifecycle import VersionEvent
 from plumbline.serving.models.refusals import RevisionMismatch
 from plumbline.serving.models.rollout import RolloutPolicy
 from plumbline.serving.models.served import ServedVersion
+from plumbline.serving.models.start_order import Turn
 from plumbline.serving.models.statistics import VersionCounters
 from plumbline.serving.ports import WorkerPool
 from plumbline.serving.repository.port import PublishedVersion, Repository
@@ -24,7 +25,7 @@ from plumbline.serving.repository.settings import apply_settings
 from plumbline.serving.repository.specs import fetch_spec
 from plumbline.serving.repository.transfer import verify_usable
 
-__all__ = ["LoadWish", "VersionLoader", "read_wish"]
+__all__ = ["NO_WISH", "LoadWish", "VersionLoader", "read_wish"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,10 @@ class LoadWish:
                 raise RevisionMismatch(
                     model=ref.model, version=ref.version, what=what, found=found, wanted=wanted
                 )
+
+
+NO_WISH: Final = LoadWish(settings={})
+"""To have the version as it is."""
 
 
 def read_wish(values: Mapping[str, Any], subject: str) -> LoadWish:
@@ -102,21 +107,25 @@ class VersionLoader:
         self._numbers = itertools.count()
 
     async def load(
-        self, version: ServedVersion, wish: LoadWish, step: Callable[[VersionEvent], None]
+        self, version: ServedVersion, wish: LoadWish, turn: Turn, step: Callable[[VersionEvent], None]
     ) -> None:
         """Fetch, prepare, load; fills spec, metadata, copy and counters of the version.
 
         Args:
             version: that is loaded; nothing of it is changed when this raises.
             wish: settings that replace those of the version.
-            step: told when it is prepared, and when it is loaded.
+            turn: of the version, to be prepared and to be loaded.
+            step: told when it begins to be prepared, when it is, and when it is loaded.
+
+        Raises:
+            PlumblineError: what the repository, the preparation or the workers said. Nothing is left behind.
         """
         copy = self._copies / f"{next(self._numbers)}"
-        spec = await asyncio.to_thread(fetch_spec, self._repository, version.ref, copy)
         try:
-            settings = apply_settings(spec.settings, wish.settings, source=f"settings of {version.key}")
-            spec = dataclasses.replace(spec, settings=settings)
-            await self._prepare(spec)
+            async with turn.to_prepare():
+                step(VersionEvent.PREPARE)
+                spec = await self._prepared(version, wish, copy)
+            await turn.to_load()
             step(VersionEvent.PREPARED)
             metadata = await self._pool.load(spec)
         except BaseException:
@@ -125,6 +134,13 @@ class VersionLoader:
         version.spec, version.metadata, version.copy = spec, metadata, copy
         version.counters = VersionCounters(version.ref, batched=metadata.max_rows > 0)
         step(VersionEvent.LOADED)
+
+    async def _prepared(self, version: ServedVersion, wish: LoadWish, copy: Path) -> VersionSpec:
+        spec = await asyncio.to_thread(fetch_spec, self._repository, version.ref, copy)
+        settings = apply_settings(spec.settings, wish.settings, source=f"settings of {version.key}")
+        spec = dataclasses.replace(spec, settings=settings)
+        await self._prepare(spec)
+        return spec
 
     async def unload(self, version: ServedVersion) -> None:
         """Unload from the pool, then forget spec, metadata and copy; the counts stay until the next load."""

@@ -11,6 +11,7 @@ revision. They may still change until they are fetched for the first time; from 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import threading
@@ -27,7 +28,12 @@ from plumbline.serving.repository.folder_scan import index_files, scan
 from plumbline.serving.repository.layout import FLAT_VERSION
 from plumbline.serving.repository.names import verify_file_path, verify_ref
 from plumbline.serving.repository.port import PublishedState, PublishedVersion, RepositoryLimits
-from plumbline.serving.repository.refusals import FileRefused, RepositoryReadOnly, VersionExists
+from plumbline.serving.repository.refusals import (
+    FileRefused,
+    RepositoryFolderRefused,
+    RepositoryReadOnly,
+    VersionExists,
+)
 from plumbline.serving.repository.shelf import change_state, find_version, verify_new, verify_revision
 from plumbline.serving.repository.transfer import (
     NOT_CONTENT,
@@ -38,7 +44,25 @@ from plumbline.serving.repository.transfer import (
     verify_usable,
 )
 
-__all__ = ["FolderRepository"]
+__all__ = ["FolderRepository", "verify_folder"]
+
+
+def verify_folder(root: Path) -> None:
+    """A repository can be read there.
+
+    Raises:
+        RepositoryFolderRefused: it cannot.
+    """
+    try:
+        with os.scandir(root):
+            return
+    except FileNotFoundError:
+        reason = "there is no such folder"
+    except NotADirectoryError:
+        reason = "it is not a folder"
+    except (OSError, ValueError) as error:
+        reason = f"it cannot be read: {getattr(error, 'strerror', None) or 'its name is none'}"
+    raise RepositoryFolderRefused(reason=reason)
 
 
 class FolderRepository:
@@ -51,14 +75,13 @@ class FolderRepository:
         allow_code: whether versions may hold Python code.
 
     Raises:
-        RepositoryReadOnly: there is no such folder.
+        RepositoryFolderRefused: there is no such folder, or it cannot be read.
     """
 
     def __init__(
         self, root: Path, *, limits: RepositoryLimits | None = None, allow_code: bool = True
     ) -> None:
-        if not root.is_dir():
-            raise RepositoryReadOnly(reason="its folder does not exist")
+        verify_folder(root)
         self.allow_code = allow_code
         self._root = root.resolve()
         self._limits = limits or RepositoryLimits()
@@ -68,7 +91,11 @@ class FolderRepository:
         self._listed: dict[VersionRef, PublishedVersion] = {}
 
     def versions(self) -> Sequence[PublishedVersion]:
-        """Look at the folder and list what is there, by model and order."""
+        """Look at the folder and list what is there, by model and order.
+
+        Raises:
+            RepositoryFolderGone: it cannot be read now; what is known stays known.
+        """
         with self._lock, self._index.locked() as writable:
             self._rescan(writable)
             return sorted(self._listed.values(), key=lambda v: (v.ref.model, v.order))

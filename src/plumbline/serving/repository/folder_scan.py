@@ -13,7 +13,7 @@ from plumbline.serving.repository.digest import content_digest
 from plumbline.serving.repository.folder_index import IndexedFile, IndexEntry
 from plumbline.serving.repository.layout import Placed, find_placed, stamp
 from plumbline.serving.repository.port import FileEntry, PublishedState, RepositoryLimits
-from plumbline.serving.repository.refusals import RepositoryReadOnly
+from plumbline.serving.repository.refusals import RepositoryFolderGone
 from plumbline.serving.repository.transfer import NOT_CONTENT, copy_in, read_chunks, walk_files
 
 __all__ = ["index_files", "scan"]
@@ -36,12 +36,12 @@ def scan(
         allow_code: whether versions may hold Python code.
 
     Raises:
-        RepositoryReadOnly: the folder itself cannot be read.
+        RepositoryFolderGone: the folder itself cannot be read.
     """
     try:
         placed = find_placed(root)
     except OSError as error:
-        raise RepositoryReadOnly(reason=error.strerror or "its folder cannot be read") from error
+        raise RepositoryFolderGone(reason=error.strerror or type(error).__name__) from error
     after: dict[VersionRef, IndexEntry] = {}
     problems: dict[VersionRef, str] = {}
     order = 1 + max((entry.order for entry in before.values()), default=-1)

@@ -11,6 +11,7 @@ from plumbline.contracts.inference import VersionRef
 from plumbline.errors import PlumblineError
 from plumbline.serving.repository.contents import find_choices
 from plumbline.serving.repository.names import verify_ref
+from plumbline.serving.repository.port import EMPTY_FOLDER
 
 __all__ = ["FLAT_VERSION", "Placed", "find_placed"]
 
@@ -35,8 +36,8 @@ class Placed:
 def find_placed(root: Path) -> list[Placed]:
     """Every version below the root, by name; nothing that looks like one is left out.
 
-    Folders without any file (a publication that is not finished, a place kept) are no versions, and names
-    that begin with a dot are not looked at.
+    A folder that is named by a number and holds nothing is a version that cannot be used, so that it is seen;
+    other folders without any file (a place kept) are none. Names that begin with a dot are not looked at.
     """
     found: list[Placed] = []
     for entry in _entries(root):
@@ -63,7 +64,12 @@ def _placed_of(root: Path, model: str) -> list[Placed]:
         *(
             _verified(Placed(ref=VersionRef(model=model, version=name), inside=f"{model}/{name}"))
             for name in folders
-            if any(_entries(root / model / name))
+            if _entries(root / model / name)
+        ),
+        *(
+            _refused(model, name, EMPTY_FOLDER)
+            for name in folders
+            if name.isascii() and name.isdigit() and not _entries(root / model / name)
         ),
     ]
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from plumbline.contracts.inference import VersionRef
 
 __all__ = [
+    "EMPTY_FOLDER",
     "FileEntry",
     "PublishedState",
     "PublishedVersion",
@@ -21,6 +22,10 @@ __all__ = [
     "RepositoryLimits",
     "newest_first",
 ]
+
+
+EMPTY_FOLDER: Final = "its folder is empty"
+"""The problem of a version of which there is a folder and nothing else."""
 
 
 class PublishedState(StrEnum):
@@ -72,6 +77,11 @@ class PublishedVersion:
     revision: str = ""
     order: int = 0
     problem: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a folder without files: it is listed, and never wanted unless it is named."""
+        return self.problem == EMPTY_FOLDER and not self.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ __all__ = [
     "PipelineRefused",
     "RepositoryAddressRefused",
     "RepositoryAnswerRefused",
+    "RepositoryFolderGone",
+    "RepositoryFolderRefused",
     "RepositoryLimitExceeded",
     "RepositoryReadOnly",
     "RepositoryUnreachable",
@@ -219,6 +221,30 @@ class IndexDamaged(ArtifactError):
     template = "index of the repository: {reason}"
 
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class RepositoryFolderRefused(ValidationError):
+    """What shall be a repository is no folder that can be read."""
+
+    code = "validation.repository_folder"
+    owner = "serving.repository"
+    template = "the folder of the repository cannot be used: {reason}"
+
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class RepositoryFolderGone(ResourceError):
+    """The folder of a repository could be read once and cannot be read now. What is loaded serves on."""
+
+    code = "resource.repository_folder"
+    owner = "serving.repository"
+    recoverability = Recoverability.TRANSIENT
+    template = "the folder of the repository cannot be read: {reason}; try again in {retry_after_s:g} s"
+
+    reason: str
+    retry_after_s: float = 5.0
 
 
 @dataclass(eq=False, kw_only=True)

@@ -69,6 +69,8 @@ def verify_new(shelf: Shelf, version: PublishedVersion, limits: RepositoryLimits
         raise VersionExists(model=ref.model, version=ref.version, reason="it is retired")
     if known.digest != version.digest:
         reason = "it exists with other content, and a published version never changes"
+        if known.is_empty:
+            reason = f"{known.problem}, and nothing is published into one that is there"
         raise VersionExists(model=ref.model, version=ref.version, reason=reason)
     return known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from plumbline.contracts.requests import RequestId
 from plumbline.contracts.versions import VersionSpec
 from plumbline.errors import PlumblineError
 from plumbline.serving.models.directory import Directory
+from plumbline.serving.models.kept_rollouts import KeptRollouts
 from plumbline.serving.models.service import RoutedInference
 from plumbline.serving.repository.memory import MemoryRepository
+from plumbline.serving.repository.port import Repository
 from plumbline.testing.fake_pool import FakePool
 
 
@@ -34,6 +36,7 @@ class Bench:
     prepared: list[VersionRef] = field(default_factory=list)
     prepare_error: PlumblineError | None = None
     pool: FakePool = field(default_factory=FakePool)
+    rollouts: KeptRollouts | None = None
     sent: int = 0
 
     def __post_init__(self) -> None:
@@ -44,8 +47,25 @@ class Bench:
             copies=self.copies,
             clock=self.clock,
             announce=lambda kind, subject, **fields: self.events.append((kind, subject, fields)),
+            rollouts=self.rollouts,
         )
         self.service = RoutedInference(self.directory, self.pool, self.clock, record=self.records.append)
+
+    def made_again(
+        self,
+        prepare: Callable[[VersionSpec], Awaitable[None]] | None = None,
+        repository: Repository | None = None,
+        at_once: int = 1,
+    ) -> Directory:
+        """Another directory over the same pool."""
+        return Directory(
+            repository or self.repository,
+            self.pool,
+            prepare=prepare or self._prepare,
+            copies=self.copies / "again",
+            clock=self.clock,
+            prepare_at_once=at_once,
+        )
 
     def publish(self, model: str, *versions: str, files: dict[str, bytes] | None = None) -> None:
         for version in versions:
@@ -85,4 +105,4 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def make_bench(tmp_path: Path) -> Callable[..., Bench]:
-    return lambda **fields: Bench(copies=tmp_path / "copies", **fields)
+    return lambda **fields: Bench(**{"copies": tmp_path / "copies", **fields})

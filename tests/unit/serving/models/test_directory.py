@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,16 @@ from plumbline.serving.models.refusals import (
 )
 from plumbline.serving.models.rollout import RolloutPolicy, RolloutState
 from plumbline.serving.models.statistics import VersionCounters
+from plumbline.serving.repository.folder import FolderRepository
 from plumbline.serving.repository.refusals import (
     EntryAmbiguous,
     ModelUnknown,
+    RepositoryFolderGone,
     SettingsRefused,
     VersionPinned,
     VersionRetired,
     VersionUnknown,
+    VersionUnusable,
 )
 from plumbline.testing.fake_pool import FakePool, FakePoolBudgetExceeded, FakeRunFailed
 
@@ -40,6 +44,12 @@ READY, FAILED, UNLOADED, FOUND = (
     VersionState.UNLOADED,
     VersionState.FOUND,
 )
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for it; `run` bounds the waiting."""
+    while not happened():
+        await asyncio.sleep(0.001)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -332,6 +342,130 @@ def test_a_preparation_that_fails_is_kept_as_reason_and_leaves_no_copy(bench: An
         bench.prepare_error = None
         await bench.directory.load("m")
         assert list(bench.directory.unready()) == []
+
+    run(work())
+
+
+def test_a_start_prepares_several_at_once_and_loads_in_the_order_of_the_names(bench: Any) -> None:
+    """L3-18: the fast one behind a slow one is prepared beside it, and loaded after it."""
+
+    async def work() -> None:
+        for name in ("a", "b", "c"):
+            bench.publish(name, "1")
+        begun: list[str] = []
+        may_go = {name: asyncio.Event() for name in ("a", "b", "c")}
+
+        async def prepare(spec: Any) -> None:
+            begun.append(spec.ref.model)
+            await may_go[spec.ref.model].wait()
+
+        directory = bench.made_again(prepare, at_once=2)
+        starting = asyncio.create_task(directory.start())
+        await until(lambda: set(begun) == {"a", "b"})
+        may_go["b"].set()
+        await until(lambda: set(begun) == {"a", "b", "c"})
+        may_go["c"].set()
+        assert bench.pool.history == []
+        may_go["a"].set()
+        await starting
+        assert bench.pool.history == ["load a@1", "load b@1", "load c@1"]
+
+    run(work())
+
+
+def test_a_model_that_cannot_be_prepared_keeps_no_other_from_a_start(bench: Any) -> None:
+    async def work() -> None:
+        for name in ("a", "b"):
+            bench.publish(name, "1")
+
+        async def prepare(spec: Any) -> None:
+            if spec.ref.model == "a":
+                raise FakeRunFailed(version=str(spec.ref), reason="it is broken")
+
+        directory = bench.made_again(prepare, at_once=2)
+        await directory.start()
+        states = {s.ref.model: (s.state, s.reason) for s in directory.statuses()}
+        assert states == {"a": (FAILED, "a@1: it is broken"), "b": (READY, "")}
+        assert [str(s.ref) for s in directory.unready()] == ["a@1"]
+
+    run(work())
+
+
+def test_a_start_that_is_given_up_leaves_no_copy_and_nobody_waiting(bench: Any) -> None:
+    async def work() -> None:
+        for name in ("a", "b", "c"):
+            bench.publish(name, "1")
+        begun: list[str] = []
+
+        async def prepare(spec: Any) -> None:
+            begun.append(spec.ref.model)
+            await asyncio.Event().wait()
+
+        directory = bench.made_again(prepare)
+        starting = asyncio.create_task(directory.start())
+        await until(lambda: begun == ["a"])
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await directory.close()
+        assert begun == ["a"]
+        assert {s.ref.model: s.state for s in directory.statuses()} == {"a": FAILED, "b": FOUND, "c": FOUND}
+        assert not (bench.copies / "again").exists()
+
+    run(work())
+
+
+def test_an_empty_version_folder_is_unavailable_in_the_index_and_keeps_no_other_from_serving(
+    bench: Any, tmp_path: Path
+) -> None:
+    """As in Triton's index; the server is ready without it."""
+
+    async def work() -> None:
+        (tmp_path / "models" / "m" / "1").mkdir(parents=True)
+        (tmp_path / "models" / "m" / "1" / "model.onnx").write_bytes(b"x")
+        (tmp_path / "models" / "m" / "3").mkdir()
+        (tmp_path / "models" / "hollow" / "7").mkdir(parents=True)
+        directory = bench.made_again(None, FolderRepository(tmp_path / "models"))
+        await directory.start()
+        rows = {(r["name"], r["version"]): r for r in repository_index(directory.statuses())}
+        assert {key: row["state"] for key, row in rows.items()} == {
+            ("m", "1"): "READY",
+            ("m", "3"): "UNAVAILABLE",
+            ("hollow", "7"): "UNAVAILABLE",
+        }
+        assert rows["m", "3"]["reason"] == "found: its folder is empty"
+        assert directory.unready() == []
+        assert directory.is_ready("m")
+        with pytest.raises(VersionUnusable, match="its folder is empty"):
+            await directory.load("m", "3")
+        with pytest.raises(VersionNotReady, match="not loaded: its folder is empty"):
+            directory.metadata("hollow")
+        (tmp_path / "models" / "m" / "3" / "model.onnx").write_bytes(b"y")
+        await directory.load("m")
+        await directory.load("m", "3")
+        assert directory.is_ready("m", "3")
+
+    run(work())
+
+
+def test_a_repository_that_vanishes_is_told_and_comes_back_by_itself(bench: Any, tmp_path: Path) -> None:
+    """What is loaded serves on; what asks for the repository gets a typed refusal that may be tried again."""
+
+    async def work() -> None:
+        root = tmp_path / "models"
+        (root / "m" / "1").mkdir(parents=True)
+        (root / "m" / "1" / "model.onnx").write_bytes(b"x")
+        directory = bench.made_again(None, FolderRepository(root))
+        await directory.start()
+        assert directory.repository_trouble() == ""
+        root.rename(tmp_path / "away")
+        with pytest.raises(RepositoryFolderGone):
+            await directory.load("other")
+        assert directory.is_ready("m", "1")
+        assert "No such file" in directory.repository_trouble()
+        (tmp_path / "away").rename(root)
+        await until(lambda: not directory.repository_trouble())
+        assert directory.is_ready("m", "1")
+        await directory.close()
 
     run(work())
 

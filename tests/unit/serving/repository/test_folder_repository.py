@@ -11,16 +11,18 @@ import pytest
 from plumbline.contracts.inference import VersionRef
 from plumbline.errors import PlumblineError
 from plumbline.serving.repository.folder import FolderRepository
-from plumbline.serving.repository.port import PublishedState, RepositoryLimits
+from plumbline.serving.repository.port import EMPTY_FOLDER, PublishedState, RepositoryLimits
 from plumbline.serving.repository.refusals import (
     ContentChanged,
     FileRefused,
     IndexDamaged,
+    RepositoryFolderGone,
+    RepositoryFolderRefused,
     RepositoryLimitExceeded,
-    RepositoryReadOnly,
     VersionExists,
     VersionUnusable,
 )
+from plumbline.serving.repository.specs import newest_usable
 
 ONE, TWO = VersionRef(model="m", version="1"), VersionRef(model="m", version="2")
 
@@ -157,8 +159,44 @@ def test_what_one_process_publishes_another_sees(root: Path, tmp_path: Path) -> 
 def test_a_publication_that_died_leaves_nothing_listed(root: Path) -> None:
     FolderRepository(root).versions()
     drop(root, ".plumbline/incoming/abc/model.onnx")
-    (root / "m" / "1").mkdir(parents=True)
+    (root / "m").mkdir(parents=True)
     assert list(FolderRepository(root).versions()) == []
+
+
+def test_an_empty_version_folder_is_listed_until_it_holds_something(root: Path, tmp_path: Path) -> None:
+    """As users of Triton know it: what they made is in the index, with the reason why it is not served."""
+    drop(root, "m/1/model.onnx")
+    (root / "m" / "3").mkdir()
+    (root / "m" / "3" / ".gitkeep").write_text("")
+    (root / "m" / "notes").mkdir()
+    repository = FolderRepository(root)
+    listed = {version.ref.version: version for version in repository.versions()}
+    assert set(listed) == {"1", "3"}
+    assert (listed["3"].problem, listed["3"].is_empty, listed["1"].is_empty) == (EMPTY_FOLDER, True, False)
+    assert newest_usable(list(listed.values()), "m").ref.version == "1"
+    three = VersionRef(model="m", version="3")
+    with pytest.raises(VersionUnusable, match="empty"):
+        repository.fetch(three, tmp_path / "copy")
+    with pytest.raises(VersionExists, match="its folder is empty"):
+        repository.publish(three, {"model.onnx": b"x"}, revision="r")
+    drop(root, "m/3/model.onnx")
+    assert not next(v for v in repository.versions() if v.ref == three).problem
+    assert newest_usable(list(repository.versions()), "m").ref.version == "3"
+
+
+def test_a_folder_that_vanishes_is_transient_trouble_and_what_was_known_comes_back_with_it(
+    root: Path, tmp_path: Path
+) -> None:
+    drop(root, "m/1/model.onnx")
+    repository = FolderRepository(root)
+    before = repository.versions()
+    root.rename(tmp_path / "away")
+    with pytest.raises(RepositoryFolderGone) as gone:
+        repository.versions()
+    assert (gone.value.http_status, gone.value.recoverability) == (503, "transient")
+    assert str(tmp_path) not in gone.value.message
+    (tmp_path / "away").rename(root)
+    assert repository.versions() == before
 
 
 @pytest.mark.parametrize("place", ["m", "m/1", "m/1/model.onnx"])
@@ -264,9 +302,27 @@ def test_a_folder_that_takes_no_writes_still_serves(
     assert repository.fetch(ONE, tmp_path / "copy").ref == ONE
 
 
-def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryReadOnly):
-        FolderRepository(tmp_path / "nothing")
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("nothing", "there is no such folder"),
+        ("file", "it is not a folder"),
+        ("a\0b", "it cannot be read"),
+    ],
+)
+def test_a_root_that_is_no_folder_is_refused(tmp_path: Path, place: str, reason: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RepositoryFolderRefused, match=reason):
+        FolderRepository(tmp_path / place)
+
+
+def test_a_root_that_may_not_be_read_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", denied)
+    with pytest.raises(RepositoryFolderRefused, match="it cannot be read: Permission denied"):
+        FolderRepository(root)
 
 
 def test_what_tools_leave_behind_is_no_content(root: Path, tmp_path: Path) -> None:
