@@ -1,0 +1,112 @@
+"""A class that hangs, in a real server: its call is told the limit, nobody else notices (L3-15, L4-72)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from plumbline.product.demo_models.networks import write_echo
+
+CLASS = """
+import time
+
+
+class Odd:
+    inputs = {"x": ("FP32", (-1,))}
+    outputs = {"y": ("FP32", (-1,))}
+
+    def run(self, inputs, parameters):
+        if parameters.get("do") == "spin":
+            while True:
+                pass
+        if parameters.get("do") == "wait":
+            time.sleep(1.0)
+        return {"y": inputs["x"]}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    models = tmp_path_factory.mktemp("limits")
+    (models / "echo" / "1").mkdir(parents=True)
+    (models / "echo" / "1" / "model.onnx").write_bytes(write_echo())
+    place = models / "odd" / "1"
+    place.mkdir(parents=True)
+    (place / "model.py").write_text(CLASS)
+    (place / "version.toml").write_text('entry = "model.py:Odd"\nmax_run_s = 2\n')
+    started = start_server(models=models)
+    started.wait_ready()
+    return started
+
+
+def ask(server: Any, do: str = "", **headers: str) -> tuple[int, Any]:
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [4.0]}
+    body = {"inputs": [tensor], "parameters": {"do": do}}
+    status, _, document = server.post("/v2/models/odd/infer", body, **headers)
+    return status, document
+
+
+def worker(server: Any, name: str) -> Any:
+    return next(found for found in server.workers() if found["name"] == name)
+
+
+def again_ready(server: Any, path: str) -> None:
+    end = time.monotonic() + 60
+    while server.get(path)[0] != 200:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_run_without_end_is_answered_with_its_limit_while_the_models_go_on(server: Any) -> None:
+    """504 with a stable code; the worker of the models is the same process as before."""
+    before = worker(server, "w0")["pid"]
+    answers: list[tuple[int, Any]] = []
+    hung = threading.Thread(target=lambda: answers.append(ask(server, "spin")))
+    hung.start()
+    echoes = []
+    while hung.is_alive():
+        echoes.append(server.echo(1.0, 2.0)[0])
+    hung.join()
+    ((status, problem),) = answers
+    assert (status, problem["code"]) == (504, "execution.workers_run_too_long")
+    assert "at most 2.0 s (max_run_s)" in problem["detail"]
+    assert set(echoes) == {200}
+    assert worker(server, "w0")["pid"] == before
+    again_ready(server, "/v2/models/odd/ready")
+    assert ask(server)[0] == 200
+
+
+def test_a_class_whose_worker_is_killed_is_not_ready_alone_and_its_call_says_what_it_waited_for(
+    server: Any,
+) -> None:
+    """Readiness is the version's; `explain` names the worker that was lost and the one that answered."""
+    again_ready(server, "/health/ready")
+    answers: list[tuple[int, Any]] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(ask(server, "wait", **{"x-request-id": "waits"}))
+    )
+    waiting.start()
+    end = time.monotonic() + 30
+    while not sum(worker(server, "classes-w0")[what] for what in ("queued", "running")):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    os.kill(worker(server, "classes-w0")["pid"], signal.SIGKILL)
+    while server.get("/v2/models/odd/ready")[0] == 200 and worker(server, "classes-w0")["generation"] < 3:
+        assert time.monotonic() < end
+    assert server.get("/v2/models/echo/ready")[0] == 200
+    assert server.echo(1.0)[0] == 200
+    waiting.join()
+    assert answers[0][0] == 200, answers
+    status, _, told = server.get("/api/v1/requests/waits/explain")
+    assert status == 200, told
+    routes = [route for log in told["logs"].values() for route in log["routes"]]
+    reasons = [route["reason"] for route in routes]
+    assert reasons == ["only_version", "worker_lost", "sent_again"]
+    assert routes[1]["fields"]["because"] == "SIGKILL"
+    assert routes[2]["chosen"] == "odd@1/classes-w0"
