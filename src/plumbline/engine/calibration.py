@@ -2,9 +2,10 @@
 
 Every segment of a version is timed while the other cores run real work of the same or another version, with a
 hand-over between threads before the launch and at every boundary, as a scheduled launch has, and with
-caches swept before every fourth run. The bound of a segment is an order statistic of the samples that covers
-a stated share of runs with a stated confidence, whatever the distribution (Wilks 1941), plus a margin; runs
-that took no part in choosing it are then held against it.
+caches swept before every fourth run. Of a pipeline the pieces are its stages, each with what leads to the
+next: passing tensors on and admitting them. The bound of a piece is an order statistic of the samples that
+covers a stated share of runs with a stated confidence, whatever the distribution (Wilks 1941), plus a margin;
+runs that took no part in choosing it are then held against it.
 
 This is no proof of a worst-case execution time: on a general-purpose system there is none.
 """
@@ -24,7 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.engine.session import Admitted, Instance, Session
+from plumbline.contracts.models import VersionKind
+from plumbline.engine.loading import stage_sessions
+from plumbline.engine.session import Admitted, Session
+from plumbline.engine.stage_chain import StageChain
 from plumbline.errors import ExecutionError, ValidationError
 
 __all__ = [
@@ -36,6 +40,7 @@ __all__ = [
     "calibrate",
     "runs_needed",
     "tolerance_rank",
+    "verify_measurable",
 ]
 
 SCHEMA_VERSION = 1
@@ -107,7 +112,7 @@ class CostBound:
 
     Attributes:
         cost_bound_ns: of the whole launch: the sum of its segments.
-        segment_bounds_ns: of each segment.
+        segment_bounds_ns: of each segment; of a pipeline, of each stage.
         quantile_ns: the order statistic of each segment, before the margin.
         coverage, confidence, margin, samples, loaders: see `CalibrationOptions`.
         rank: place of the order statistic among the sorted samples, from 1.
@@ -247,15 +252,17 @@ def calibrate(
         progress: called with runs done and runs in all.
 
     Raises:
+        CalibrationTermsRefused: the session, or a stage of it, is a Python class.
         CalibrationFailed: a launch failed.
         PlumblineError: an instance cannot be opened, or refuses its own example.
     """
     wanted = options or CalibrationOptions()
-    request = session.admit(session.example(), {}, "calibration")
+    for stage in stage_sessions(session):
+        verify_measurable(stage.metadata.kind, str(stage.metadata.ref))
     with ExitStack() as opened:
-        instance = session.open_instance()
-        opened.callback(instance.close)
-        clocked = opened.enter_context(_clocked(session, instance, request))
+        chain = StageChain(session)
+        opened.callback(chain.close)
+        clocked = opened.enter_context(_clocked(session, chain))
         opened.enter_context(_saturated(load or session, wanted.loaders, str(session.metadata.ref)))
         sweep = np.zeros(SWEEP_BYTES // 8, np.int64)
         total = wanted.runs + wanted.held_out
@@ -273,11 +280,29 @@ def calibrate(
     return bound_from_samples(measured[order[: wanted.runs]], measured[order[wanted.runs :]], wanted)
 
 
+def verify_measurable(kind: VersionKind, version: str) -> None:
+    """A bound of this kind would be worth something.
+
+    Raises:
+        CalibrationTermsRefused: it is a Python class.
+    """
+    if kind is VersionKind.PYTHON:
+        reason = (
+            f"{version} is a Python class: it runs beside the streams, no promise is made to it, and what "
+            "its code took in some runs bounds no other"
+        )
+        raise CalibrationTermsRefused(reason=reason)
+
+
 @contextmanager
-def _clocked(session: Session, instance: Instance, request: Admitted) -> Iterator[Callable[[], list[int]]]:
-    """A call that runs once on another thread and returns the time of each segment, hand-overs included."""
+def _clocked(session: Session, chain: StageChain) -> Iterator[Callable[[], list[int]]]:
+    """A call that runs once on another thread and returns the time of each segment, or of each stage of a
+    pipeline; hand-overs are included.
+    """
+    by_stage = session.metadata.kind is VersionKind.PIPELINE
+    request = chain.example
     orders: SimpleQueue[bool] = SimpleQueue()
-    reports: SimpleQueue[Future[Any] | None] = SimpleQueue()
+    reports: SimpleQueue[Future[Admitted | None] | None] = SimpleQueue()
 
     def between(_segment: int) -> bool:
         reports.put(None)
@@ -285,24 +310,30 @@ def _clocked(session: Session, instance: Instance, request: Admitted) -> Iterato
 
     def once() -> list[int]:
         marks = [time.monotonic_ns()]
-        future = pool.submit(instance.run, [request], between)
-        future.add_done_callback(reports.put)
-        while (over := reports.get()) is None:
+        following: Admitted | None = request
+        for position in range(len(chain)):
+            if following is None:
+                break
+            future = pool.submit(chain.run_stage, position, following, between)
+            future.add_done_callback(reports.put)
+            while (over := reports.get()) is None:
+                if not by_stage:
+                    marks.append(time.monotonic_ns())
+                orders.put(True)
             marks.append(time.monotonic_ns())
-            orders.put(True)
-        marks.append(time.monotonic_ns())
-        _verify_result(session, over)
+            following = _result_of(session, over)
         return [after - before for before, after in itertools.pairwise(marks)]
 
     with ThreadPoolExecutor(1, thread_name_prefix="plumbline calibration") as pool:
         yield once
 
 
-def _verify_result(session: Session, over: Future[Any]) -> None:
-    failed = over.exception() or next((r for r in over.result() or () if isinstance(r, Exception)), None)
+def _result_of(session: Session, over: Future[Admitted | None]) -> Admitted | None:
+    failed = over.exception()
     if failed is not None:
         reason = f"{type(failed).__name__}: {failed}"[:200]
         raise CalibrationFailed(version=str(session.metadata.ref), reason=reason) from failed
+    return over.result()
 
 
 @contextmanager
@@ -312,15 +343,12 @@ def _saturated(session: Session, loaders: int, version: str) -> Iterator[None]:
         yield
         return
     stop, going = threading.Event(), [threading.Event() for _ in range(loaders)]
-    request = session.admit(session.example(), {}, "calibration")
 
-    def work(instance: Instance, going_on: threading.Event) -> None:
+    def work(chain: StageChain, going_on: threading.Event) -> None:
         try:
+            request = chain.example
             while not stop.is_set():
-                results = instance.run([request], lambda _segment: not stop.is_set())
-                for failed in results or ():
-                    if isinstance(failed, Exception):
-                        raise failed
+                chain.run(request, lambda _segment: not stop.is_set())
                 going_on.set()
         finally:
             going_on.set()
@@ -328,17 +356,17 @@ def _saturated(session: Session, loaders: int, version: str) -> Iterator[None]:
     with ExitStack() as opened:
         pool = opened.enter_context(ThreadPoolExecutor(loaders, thread_name_prefix="plumbline load"))
         opened.callback(stop.set)
-        instances = [session.open_instance() for _ in range(loaders)]
-        loads = [pool.submit(work, *pair) for pair in zip(instances, going, strict=True)]
+        chains = [StageChain(session) for _ in range(loaders)]
+        loads = [pool.submit(work, *pair) for pair in zip(chains, going, strict=True)]
         try:
             for loader in going:
                 loader.wait()
             yield
         finally:
             stop.set()
-            for load, instance in zip(loads, instances, strict=True):
+            for load, chain in zip(loads, chains, strict=True):
                 load.exception()
-                instance.close()
+                chain.close()
     failed = next((load.exception() for load in loads if load.exception() is not None), None)
     if failed is not None:
         reason = f"the load beside it failed: {type(failed).__name__}: {failed}"[:200]

@@ -27,6 +27,7 @@ from plumbline.engine.sessions.python import OBJECTS, PythonSession
 from plumbline.engine.sessions.text import TextSession
 from plumbline.errors import ArtifactError, PolicyError, Recoverability
 from plumbline.execution.artifact import read_manifest
+from plumbline.product.calibrated_stages import verify_calibrated_stages
 from plumbline.product.class_loading import LoadedClass, load_class
 from plumbline.product.compose import LoadOptions, find_prepared, open_prepared
 from plumbline.product.compose import prepare as prepare_source
@@ -228,6 +229,7 @@ class _Opener:
         return session
 
     def _pipeline(self, spec: VersionSpec) -> Session:
+        verify_calibrated_stages(spec)
         with ExitStack() as undo:
             stages = []
             for part in _parts(spec):

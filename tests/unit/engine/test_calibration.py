@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from plumbline.contracts.inference import VersionRef
+from plumbline.contracts.models import VersionKind
 from plumbline.engine.calibration import (
     CalibrationFailed,
     CalibrationOptions,
@@ -19,6 +20,7 @@ from plumbline.engine.calibration import (
     runs_needed,
     tolerance_rank,
 )
+from plumbline.engine.sessions.pipeline import PipelineSession, PipelineStage
 from plumbline.testing.sessions import HANG_S, EchoSession, FailingSession, SlowSession
 
 REF = VersionRef(model="echo", version="1")
@@ -104,3 +106,32 @@ def test_a_launch_that_fails_ends_the_calibration_with_its_reason() -> None:
             calibrate(session, CalibrationOptions(runs=60, held_out=20, coverage=0.9, loaders=0))
         with pytest.raises(CalibrationFailed, match="load"):
             calibrate(EchoSession(REF), FEW, load=session)
+
+
+def test_every_stage_of_a_pipeline_is_measured_as_one_piece_with_what_leads_to_the_next() -> None:
+    """A stage of two segments counts once; admitting the next stage counts with the stage before."""
+
+    class LateToAdmit(SlowSession):
+        def admit(self, inputs, parameters, tenant):
+            time.sleep(0.002)
+            return super().admit(inputs, parameters, tenant)
+
+    stages = [
+        PipelineStage(session=SlowSession(REF, segments=2, segment_s=0.001), outputs={"y": "middle"}),
+        PipelineStage(session=LateToAdmit(REF), inputs={"x": "middle"}, outputs={"y": "end"}),
+    ]
+    for loaders in (0, 1):
+        terms = {"runs": 30, "held_out": 5, "coverage": 0.9, "loaders": loaders}
+        bound = calibrate(PipelineSession(REF, stages), CalibrationOptions(**terms))
+        assert len(bound.segment_bounds_ns) == 2
+        assert bound.median_ns[0] >= 4_000_000
+    assert [stage.session.opened for stage in stages] == [3, 3]
+    assert [stage.session.closed_instances for stage in stages] == [3, 3]
+
+
+def test_a_class_is_not_measured_alone_or_in_a_pipeline() -> None:
+    code = EchoSession(REF, kind=VersionKind.PYTHON)
+    for session in (code, PipelineSession(REF, [PipelineStage(session=code)])):
+        with pytest.raises(CalibrationTermsRefused, match="is a Python class"):
+            calibrate(session, FEW)
+    assert code.opened == 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from plumbline.product.cli.answer import Answer, table, to_json, write_text
@@ -51,23 +54,23 @@ def execute(arguments: Namespace) -> Answer:
         held_out=held_out,
         loaders=loaders,
     )
-    with StageProgress(quiet=arguments.json) as stages:
-        session, threads = _open(arguments, stages.start)
-        try:
-            stages.start("measuring")
-            name, digest = session.metadata.ref.model, session.metadata.digest
-            bound = calibrate(session, options)
-        finally:
-            session.close()
-    document = {**bound.document(), "name": name, "digest": digest, "threads": threads}
+    with StageProgress(quiet=arguments.json) as stages, ExitStack() as opened:
+        session, facts = _open(arguments, stages.start, opened)
+        opened.callback(session.close)
+        stages.start("measuring")
+        name, digest = session.metadata.ref.model, session.metadata.digest
+        bound = calibrate(session, options)
+    document = {**bound.document(), "name": name, "digest": digest, **facts}
     if not arguments.no_write:
         write_text(str(_folder(arguments.model) / "calibration.json"), to_json(document) + "\n")
         document["written"] = "calibration.json"
     return Answer(document=document, text=_text(document))
 
 
-def _open(arguments: Namespace, progress: Callable[[str], None]) -> tuple[Session, int]:
-    """The session and its threads: a version folder as a server opens it, else with the command's options."""
+def _open(
+    arguments: Namespace, progress: Callable[[str], None], opened: ExitStack
+) -> tuple[Session, dict[str, Any]]:
+    """The session, and what to note of it: a version folder as a server opens it, else by the options."""
     from plumbline.contracts.inference import VersionRef
     from plumbline.contracts.versions import VersionSettings
     from plumbline.engine.encoder import TextEncoder
@@ -75,20 +78,25 @@ def _open(arguments: Namespace, progress: Callable[[str], None]) -> tuple[Sessio
     from plumbline.engine.sessions.text import TextSession
     from plumbline.product.cli.loading import load_model
 
-    if (_folder(arguments.model) / "version.toml").is_file():
+    folder = _folder(arguments.model)
+    if (folder / "pipeline.toml").is_file():
+        progress("opening the pipeline")
+        return _open_pipeline(folder, opened)
+    if (folder / "version.toml").is_file():
         progress("opening the version")
-        return _open_version(_folder(arguments.model))
+        return _open_version(folder)
     model = load_model(arguments.model, load_options(arguments, progress=progress))
     ref = VersionRef(model=model.name, version="1")
     settings = VersionSettings(threads=arguments.threads, max_segment_ns=arguments.max_segment_ns)
     if isinstance(model, TextEncoder):
-        return TextSession(ref, model, settings, digest=model.digest), arguments.threads
-    return ModelSession(ref, model, settings, digest=model.digest), arguments.threads
+        return TextSession(ref, model, settings, digest=model.digest), {"threads": arguments.threads}
+    return ModelSession(ref, model, settings, digest=model.digest), {"threads": arguments.threads}
 
 
-def _open_version(folder: Path) -> tuple[Session, int]:
+def _open_version(folder: Path) -> tuple[Session, dict[str, Any]]:
     from plumbline.contracts.inference import VersionRef
     from plumbline.contracts.versions import VersionSpec
+    from plumbline.engine.calibration import verify_measurable
     from plumbline.product.sessions import open_session
     from plumbline.serving.repository.contents import decide_kind
     from plumbline.serving.repository.settings import read_version_toml
@@ -98,8 +106,28 @@ def _open_version(folder: Path) -> tuple[Session, int]:
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     kind, found = decide_kind(names, entry, subject=subject)
     ref = VersionRef(model=folder.parent.name, version=folder.name)
+    verify_measurable(kind, str(ref))
     spec = VersionSpec(ref=ref, kind=kind, folder=folder, entry=found, digest="", settings=settings)
-    return open_session(spec), settings.threads
+    return open_session(spec), {"threads": settings.threads}
+
+
+def _open_pipeline(folder: Path, opened: ExitStack) -> tuple[Session, dict[str, Any]]:
+    """A pipeline with the stages that the repository around its folder has for it; without its old bounds."""
+    from plumbline.contracts.inference import VersionRef
+    from plumbline.engine.calibration import verify_measurable
+    from plumbline.product.calibrated_stages import stage_digests
+    from plumbline.product.sessions import open_session
+    from plumbline.serving.repository.folder import FolderRepository
+    from plumbline.serving.repository.specs import fetch_spec
+
+    ref = VersionRef(model=folder.parent.name, version=folder.name)
+    private = Path(opened.enter_context(TemporaryDirectory(prefix="plumb-calibrate-")))
+    spec = fetch_spec(FolderRepository(folder.parent.parent), ref, private / "version")
+    for stage in spec.stages:
+        verify_measurable(stage.kind, str(stage.ref))
+    unbounded = replace(spec.settings, cost_bound_ns=0, segment_bounds_ns=())
+    session = open_session(replace(spec, settings=unbounded))
+    return session, {"threads": spec.settings.threads, "stages": stage_digests(spec)}
 
 
 def _folder(source: str) -> Path:
@@ -113,7 +141,8 @@ def _text(document: dict[str, Any]) -> str:
         [index, *(f"{document[column][index] / 1e6:.4f}" for column in columns)]
         for index in range(len(document["segment_bounds_ns"]))
     ]
-    lines = [table(rows, ["segment", "median ms", "quantile ms", "worst ms", "bound ms"]), ""]
+    piece = "stage" if "stages" in document else "segment"
+    lines = [table(rows, [piece, "median ms", "quantile ms", "worst ms", "bound ms"]), ""]
     lines.append(f"cost bound of a launch: {document['cost_bound_ns'] / 1e6:.4f} ms")
     lines.append(document["condition"])
     if "written" in document:
