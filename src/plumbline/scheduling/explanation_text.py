@@ -66,7 +66,8 @@ def _arrival_lines(passage: Passage, start_ns: int) -> Iterator[str]:
         yield "it arrived before the kept part of the log"
         return
     text = (
-        f"{_ms(arrived['time_ns'], start_ns)} arrived for {arrived['graph']}, tenant {arrived['tenant']!r}, "
+        f"{_ms(arrived['time_ns'], start_ns)} arrived for {_place(arrived['graph'])}, "
+        f"tenant {arrived['tenant']!r}, "
     )
     text += f"priority {arrived['priority']}"
     if arrived["deadline_ns"] is not None:
@@ -77,7 +78,7 @@ def _arrival_lines(passage: Passage, start_ns: int) -> Iterator[str]:
     if passage.promise is not None:
         yield f"promised within {passage.promise['bound_ns'] / 1e6:.3f} ms"
     for launch in passage.running:
-        yield f"then stream {launch['stream']} ran launch {launch['launch']} of {launch['graph']}"
+        yield f"then stream {launch['stream']} ran launch {launch['launch']} of {_place(launch['graph'])}"
 
 
 def _waiting_lines(passage: Passage, start_ns: int) -> Iterator[str]:
@@ -150,6 +151,12 @@ def _end_line(passage: Passage, start_ns: int) -> str:
 
 def _ms(time_ns: int, start_ns: int) -> str:
     return f"{(time_ns - start_ns) / 1e6:+.3f} ms"
+
+
+def _place(graph: str) -> str:
+    """What a graph of the run queue is to people: a version, or a stage of a pipeline (counted from 0)."""
+    version, _, stage = graph.rpartition("/")
+    return f"stage {stage} of pipeline {version}" if version else graph
 
 
 def _names(requests: list[str]) -> str:

@@ -14,7 +14,13 @@ from plumbline.contracts.versions import VersionSpec
 from plumbline.serving.repository.contents import PIPELINE_FILE, decide_kind
 from plumbline.serving.repository.names import verify_ref
 from plumbline.serving.repository.port import PublishedState, PublishedVersion, Repository, newest_first
-from plumbline.serving.repository.refusals import ModelUnknown, PipelineRefused, VersionRetired
+from plumbline.serving.repository.refusals import (
+    ModelUnknown,
+    PipelineRefused,
+    VersionRetired,
+    VersionUnknown,
+    VersionUnusable,
+)
 from plumbline.serving.repository.settings import read_calibration, read_toml, read_version_toml
 
 __all__ = ["StageLink", "fetch_spec", "newest_usable", "read_stages"]
@@ -125,7 +131,7 @@ class _Resolution:
         stages: tuple[VersionSpec, ...] = ()
         if kind is VersionKind.PIPELINE:
             links = read_stages(folder, subject=subject)
-            stages = tuple(self.spec(self._ref(link), (*path, ref)) for link in links)
+            stages = tuple(self._stage(link, number, (*path, ref)) for number, link in enumerate(links))
         return VersionSpec(
             ref=ref,
             kind=kind,
@@ -136,6 +142,14 @@ class _Resolution:
             settings=settings,
             stages=stages,
         )
+
+    def _stage(self, link: StageLink, number: int, path: tuple[VersionRef, ...]) -> VersionSpec:
+        """The spec of a stage; what cannot be had is refused as a fault of the pipeline that names it."""
+        try:
+            return self.spec(self._ref(link), path)
+        except (ModelUnknown, VersionUnknown, VersionRetired, VersionUnusable) as error:
+            reason = f"stage {number}: {error.message}"
+            raise PipelineRefused(pipeline=str(path[-1]), reason=reason) from error
 
     def _ref(self, link: StageLink) -> VersionRef:
         if link.version is not None:

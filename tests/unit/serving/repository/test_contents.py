@@ -16,10 +16,8 @@ from plumbline.serving.repository.folder import FolderRepository
 from plumbline.serving.repository.memory import MemoryRepository
 from plumbline.serving.repository.refusals import (
     EntryAmbiguous,
-    ModelUnknown,
     PipelineRefused,
     SettingsRefused,
-    VersionRetired,
 )
 from plumbline.serving.repository.settings import apply_settings
 from plumbline.serving.repository.specs import fetch_spec
@@ -213,7 +211,7 @@ def test_a_retired_stage_is_not_the_newest(tmp_path: Path) -> None:
     repository.retire(ref("leaf", "2"))
     assert fetch_spec(repository, ref("p"), tmp_path / "a").stages[0].ref == ref("leaf", "1")
     repository.retire(ref("leaf", "1"))
-    with pytest.raises(VersionRetired):
+    with pytest.raises(PipelineRefused, match="stage 0: leaf@2 is retired"):
         fetch_spec(repository, ref("p"), tmp_path / "b")
 
 
@@ -243,5 +241,21 @@ def test_a_pipeline_without_usable_stages_is_refused(tmp_path: Path, text: str) 
 
 
 def test_a_pipeline_of_unknown_models_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnknown, match="nobody"):
+    with pytest.raises(PipelineRefused, match=r"^pipeline p@1: stage 0: unknown model 'nobody'$"):
         fetch_spec(pipelines(tmp_path, {"p": 'stages = [{model = "nobody"}]'}), ref("p"), tmp_path / "copies")
+
+
+def test_a_stage_that_cannot_be_had_deep_in_a_pipeline_names_the_pipeline_that_wants_it(
+    tmp_path: Path,
+) -> None:
+    found = pipelines(
+        tmp_path,
+        {
+            "outer": 'stages = [{model = "leaf"}, {model = "inner"}]',
+            "inner": 'stages = [{model = "leaf"}, {model = "leaf", version = "7"}]',
+        },
+    )
+    with pytest.raises(
+        PipelineRefused, match=r"^pipeline inner@1: stage 1: model 'leaf' has no version '7'$"
+    ):
+        fetch_spec(found, ref("outer"), tmp_path / "copies")
