@@ -96,8 +96,9 @@ def test_a_class_whose_worker_is_killed_is_not_ready_alone_and_its_call_says_wha
     while not sum(worker(server, "classes-w0")[what] for what in ("queued", "running")):
         assert time.monotonic() < end
         time.sleep(0.005)
-    os.kill(worker(server, "classes-w0")["pid"], signal.SIGKILL)
-    while server.get("/v2/models/odd/ready")[0] == 200 and worker(server, "classes-w0")["generation"] < 3:
+    before = worker(server, "classes-w0")
+    os.kill(before["pid"], signal.SIGKILL)
+    while server.get("/v2/models/odd/ready")[0] == 200 and worker(server, "classes-w0") == before:
         assert time.monotonic() < end
     assert server.get("/v2/models/echo/ready")[0] == 200
     assert server.echo(1.0)[0] == 200
