@@ -94,6 +94,9 @@ def test_a_compiled_folder_can_be_copied_away_and_run(
     assert again["error"]["code"] == "resource.output_file"
     planned = plumb.document("plan", "little.plumb")
     assert planned["digest"] == plumb.document("plan", str(model_file), *BATCH)["digest"]
+    plumb.document("plan", "little.plumb", "--svg", "copied.svg")
+    plumb.document("plan", str(model_file), *BATCH, "--svg", "planned.svg")
+    assert (plumb.folder / "copied.svg").read_text() == (plumb.folder / "planned.svg").read_text()
     error = plumb.document("trace", "little.plumb", code=3)["error"]
     assert error["code"] == "validation.model_file_needed"
     document = plumb.document("run", "little.plumb", "--input", "x=x.npy", "--output-dir", "out")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plumbline.product.cli.answer import Answer, table, write_text
 from plumbline.product.cli.arguments import add_document_file, add_model, load_options
+
+if TYPE_CHECKING:
+    from plumbline.execution.artifact import Manifest
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -22,7 +25,7 @@ def execute(arguments: Namespace) -> Answer:
     from plumbline.compiler.planning.picture import plan_document, render_svg
     from plumbline.product.cli.decisions import batching_of, is_compiled, plan_model
 
-    if is_compiled(arguments.model) and arguments.svg is None:
+    if is_compiled(arguments.model):
         return _plan_of_compiled(arguments)
     options = load_options(arguments)
     decided = plan_model(arguments.model, options)
@@ -43,7 +46,7 @@ def execute(arguments: Namespace) -> Answer:
 
 
 def _plan_of_compiled(arguments: Namespace) -> Answer:
-    """The bytes that a compiled folder promises; where each tensor lies is not kept in it."""
+    """The bytes that a compiled folder promises, drawn from the plan beside them where that is wanted."""
     from plumbline.execution.artifact import read_manifest
     from plumbline.product.cli.decisions import batching_of, batching_text
 
@@ -61,11 +64,22 @@ def _plan_of_compiled(arguments: Namespace) -> Answer:
         "total_bytes": plan.total_bytes(arguments.contexts),
         "batching": batching_of(manifest),
     }
+    if arguments.svg is not None:
+        _draw_compiled(Path(arguments.model), manifest, arguments.svg)
     rows = [
         [name.removesuffix("_bytes"), value] for name, value in document.items() if name.endswith("_bytes")
     ]
     text = f"{table(rows, [manifest.name, 'bytes'])}\n\n{batching_text(batching_of(manifest))}"
     return Answer(document=document, text=text)
+
+
+def _draw_compiled(folder: Path, manifest: Manifest, file: str) -> None:
+    """Raises PlanFileRefused: the folder holds no plan, or not that of its code."""
+    from plumbline.compiler.planning.picture import render_svg
+    from plumbline.compiler.planning.plan_file import read_plan
+
+    title, steps = f"Memory plan of {manifest.name}", dict(enumerate(manifest.step_names))
+    write_text(file, render_svg(read_plan(folder, manifest.plan), title=title, steps=steps))
 
 
 def _text(document: dict[str, Any]) -> str:
