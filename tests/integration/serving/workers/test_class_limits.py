@@ -86,6 +86,20 @@ def ask(name: str, do: str = "", x: float = 1.0, model: str = "odd") -> Inferenc
     return replace(call(name, np.array([x], np.float32), model=model), parameters={"do": do})
 
 
+LATER = """
+import time
+
+
+class Odd:
+    inputs = {"y": ("FP32", (-1,))}
+    outputs = {"z": ("FP32", (-1,))}
+
+    def run(self, inputs, parameters):
+        if parameters.get("do") == "sleep-later":
+            time.sleep(1e9)
+        return {"z": inputs["y"]}
+"""
+
 Events = list[tuple[str, str, dict[str, object]]]
 
 
@@ -240,5 +254,23 @@ def test_requests_of_one_stacked_run_are_tried_again_and_only_the_guilty_one_fai
         assert values(outcomes[0]) == [1.0]  # type: ignore[arg-type]
         assert all(isinstance(outcome, RunTooLong) for outcome in outcomes[1:]), outcomes
         assert {outcome.request for outcome in outcomes[1:]} == {RequestId("g0"), RequestId("g1")}  # type: ignore[union-attr]
+
+    with_pool(work)
+
+
+def test_a_class_that_hangs_as_a_later_stage_of_a_pipeline_has_its_own_limit(tmp_path: Path) -> None:
+    """The pipeline runs where classes do, and its call is told the limit of the stage."""
+    first = odd(tmp_path, "first", max_run_s=60.0)
+    second = odd(tmp_path, "second", LATER, max_run_s=1.5)
+    version = replace(odd(tmp_path, "chain"), kind=VersionKind.PIPELINE, entry=".", stages=(first, second))
+
+    async def work(pool: GroupedPool, events: Events) -> None:
+        await pool.load(version)
+        assert [status.name for status in pool.workers()] == ["w0", CLASSES]
+        result = await pool.infer(version.ref, ask("good", model="chain"))
+        assert result.outputs["z"].tolist() == [1.0]
+        with pytest.raises(RunTooLong) as caught:
+            await pool.infer(version.ref, ask("hung", "sleep-later", model="chain"))
+        assert (caught.value.limit_s, caught.value.version) == (1.5, "chain@1")
 
     with_pool(work)
