@@ -283,9 +283,13 @@ def test_events_come_as_lines_and_resume_behind_a_cursor(server: Any) -> None:
     first = plumb("events", "--server", server.base, "--after", "0", "--count", "2")
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["1", "2"]
-    rest = plumb("events", "--server", server.base, "--after", "2", "--count", "3", "--json")
-    assert [event["sequence"] for event in json.loads(rest.stdout)["events"]] == [3, 4, 5]
+    one, two = [int(line.split()[0]) for line in lines]
+    assert two == one + 1
+    rest = plumb("events", "--server", server.base, "--after", str(two), "--count", "3", "--json")
+    assert [event["sequence"] for event in json.loads(rest.stdout)["events"]] == [two + 1, two + 2, two + 3]
+    before = plumb("events", "--server", server.base, "--after", "2", "--count", "1")
+    assert before.returncode != 0
+    assert "validation.event_cursor_too_old" in before.stderr, "a cursor of another run"
 
 
 def test_following_events_ends_with_the_cursor_when_it_is_interrupted(server: Any) -> None:
@@ -295,7 +299,8 @@ def test_following_events_ends_with_the_cursor_when_it_is_interrupted(server: An
     )  # fmt: skip
     try:
         assert following.stdout is not None
-        assert following.stdout.readline().startswith("1 ")
+        cursor = following.stdout.readline().split()[0]
+        assert cursor.isdigit()
         following.send_signal(signal.SIGINT)
         _, said = following.communicate(timeout=60)
     finally:

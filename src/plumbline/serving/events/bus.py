@@ -22,6 +22,9 @@ __all__ = ["EventBus"]
 class EventBus:
     """`EventService` in memory. Owns the history and the set of subscribers.
 
+    Sequences of one run begin at its start in microseconds since 1970, so a cursor of another run, or of
+    another gateway, lies outside the history and is refused: it can never name other events than it did.
+
     `publish` may be called from any thread; events get their sequence under a lock, and every subscriber
     gets them in that order, so order per task is kept.
 
@@ -29,18 +32,21 @@ class EventBus:
         clock: stamps events.
         history: events that a cursor can resume behind.
         waiting: events that may wait for one subscriber.
+        begin: sequence before the first; None for the microseconds since 1970.
     """
 
-    def __init__(self, clock: Clock, *, history: int = 10_000, waiting: int = 1_000) -> None:
+    def __init__(
+        self, clock: Clock, *, history: int = 10_000, waiting: int = 1_000, begin: int | None = None
+    ) -> None:
         self._clock, self._waiting = clock, waiting
         self._history: deque[RuntimeEvent] = deque(maxlen=history)
-        self._sequence = 0
+        self._sequence = self._begin = clock.wall_ns() // 1000 if begin is None else begin
         self._lock = threading.Lock()
         self._subscribers: dict[Subscription, asyncio.AbstractEventLoop] = {}
 
     @property
     def newest(self) -> int:
-        """Sequence of the last event; 0 before the first."""
+        """Sequence of the last event; before the first, the one that it follows."""
         return self._sequence
 
     @property
@@ -74,15 +80,17 @@ class EventBus:
     ) -> AsyncIterator[RuntimeEvent]:
         """Events that the principal may see, from now or from behind a cursor, until the iterator is closed.
 
-        Events count from the call, not from the first `anext`.
+        Events count from the call, not from the first `anext`. The cursor 0 is before the first event.
 
         Raises:
-            CursorTooOld: at the call: the history begins later.
+            CursorTooOld: at the call: the history begins later; an earlier run gave the cursor, or too many
+                events came since.
             CursorAhead: at the call: there was no such event yet.
             SubscriberTooSlow: while iterating: too many events waited.
         """
         wanted = EventFilter(tenant=principal.tenant, kinds=tuple(kinds), subjects=frozenset(subjects))
         with self._lock:
+            after = self._begin if after == 0 else after
             missed = () if after is None else self._since(after)
             cursor = self._sequence if after is None else after
             limit = max(self._waiting, len(missed))
@@ -97,7 +105,7 @@ class EventBus:
             raise CursorAhead(cursor=after, newest=self._sequence)
         missed = self._sequence - after
         if missed > len(self._history):
-            oldest = self._history[0].sequence if self._history else self._sequence + 1
+            oldest = self._history[0].sequence if self._history else self._begin + 1
             raise CursorTooOld(cursor=after, oldest=oldest)
         return tuple(islice(self._history, len(self._history) - missed, None))
 

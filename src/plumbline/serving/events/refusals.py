@@ -19,7 +19,8 @@ __all__ = [
 
 @dataclass(eq=False, kw_only=True)
 class CursorTooOld(ValidationError):
-    """The history no longer reaches back to the cursor: events between were missed. State is read by GET."""
+    """The history does not reach back to the cursor, which may be of an earlier run: events were missed.
+    State is read by GET, then events from now."""
 
     code = "validation.event_cursor_too_old"
     owner = "serving.events"
@@ -32,7 +33,7 @@ class CursorTooOld(ValidationError):
 
 @dataclass(eq=False, kw_only=True)
 class CursorAhead(ValidationError):
-    """The cursor is of another gateway, or of one before a restart."""
+    """The cursor is of another gateway, or of a run whose clock was ahead."""
 
     code = "validation.event_cursor_ahead"
     owner = "serving.events"

@@ -192,7 +192,7 @@ def test_a_page_of_a_foreign_origin_may_not_connect() -> None:
 
 def test_a_cursor_that_is_too_old_is_told_and_the_connection_stays() -> None:
     async def test() -> None:
-        async with serving(history=2) as s:
+        async with serving(history=2, begin=0) as s:
             for n in range(5):
                 s.bus.publish("k", str(n))
             async with connect(s.url) as client:
@@ -212,7 +212,10 @@ def test_a_slow_client_is_closed_by_name_and_another_one_gets_everything() -> No
     async def test() -> None:
         async with (
             serving(
-                waiting=200, history=10, limits=SocketLimits(window_bytes=100_000, send_timeout_s=2.0)
+                waiting=200,
+                history=10,
+                begin=0,
+                limits=SocketLimits(window_bytes=100_000, send_timeout_s=2.0),
             ) as s,
             connect(s.url) as slow,
             connect(s.url) as quick,
