@@ -35,6 +35,7 @@ from plumbline.serving.identity.key_ring import KeyRing
 from plumbline.serving.identity.key_store import SqlKeyStore
 from plumbline.serving.models.autoscaler import Autoscaler
 from plumbline.serving.models.directory import Directory
+from plumbline.serving.models.kept_rollouts import KeptRollouts
 from plumbline.serving.models.scaling import ScalingPolicy
 from plumbline.serving.models.service import RoutedInference
 from plumbline.serving.ports import EventService, InferenceService, WorkerPool
@@ -119,6 +120,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
             stack.callback(repository.close)
         plans = PlanShelf(folder / "plans")
         stack.push_async_callback(plans.close)
+        rollouts = KeptRollouts(options.state / "rollouts.json")
         directory = Directory(
             repository,
             pool,
@@ -126,6 +128,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
             copies=folder / "copies",
             clock=clock,
             announce=events.publish,
+            rollouts=rollouts,
         )
         stack.push_async_callback(directory.close)
         routed = RoutedInference(directory, pool, clock, record=record_route)
@@ -155,7 +158,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
             directory.unready,
             {"the decision log of routes": routes.trouble},
             directory.absent,
-            {"the store of tasks": store.trouble},
+            {"the store of tasks": store.trouble, "the record of canaries": rollouts.trouble},
         )
         observation.watch(directory, pool, routed, health.components)
         _keep_running(observation.sample(store), "metrics samples", stack)
