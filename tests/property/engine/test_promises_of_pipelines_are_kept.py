@@ -64,12 +64,23 @@ def requests_of(load: PipelineLoad, kind: type) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_promise_is_broken_by_or_to_a_pipeline(seed: int) -> None:
+    verify_load(seed)
+
+
+@pytest.mark.slow
+def test_no_promise_is_broken_in_a_campaign_of_loads_with_pipelines() -> None:
+    for seed in range(1000, 1100):
+        verify_load(seed)
+
+
+def verify_load(seed: int) -> None:
+    """Every promise of a load is kept, and some were made to the pipeline."""
     load = run_load(seed, jobs=150)
     assert [record for record in load.records if isinstance(record, Breach)] == []
     promised = {str(r.request): r for r in load.records if isinstance(r, Promise)}
     lines = {o.id for o in load.told.all if isinstance(o, InferenceResult) and o.served_by == PIPELINE}
     assert len(promised) > 10
-    assert lines & set(promised), "no pipeline was promised anything"
+    assert lines & set(promised), f"no pipeline was promised anything under seed {seed}"
     for outcome in load.told.all:
         if isinstance(outcome, InferenceResult) and outcome.id in promised:
             took_ns = outcome.timing.finished_ns - outcome.timing.queued_ns

@@ -119,6 +119,18 @@ def chosen(c: Chain) -> TensorID:
     return c.add("gather", [c.tensor, c.builder.constant(np.array([0, 0], np.int64))], axis=c.axis())
 
 
+def written(c: Chain) -> TensorID:
+    """Doubled numbers written over the first slice along any axis, which may be that of the rows."""
+    a = c.axis()
+    rest = [i for i in range(len(c.shape)) if i != a]
+    turned = c.add("transpose", [c.tensor], perm=(a, *rest))
+    shape = c.builder.type_of(turned).shape
+    cut = {"starts": (0,) * len(shape), "sizes": (1, *shape[1:]), "steps": (1,) * len(shape)}
+    slices = c.add("slice", [c.add("mul", [turned, c.builder.constant(np.array([2], np.float32))])], **cut)
+    places = c.builder.constant(np.zeros((1, 1), np.int64))
+    return c.add("scatter_nd", [turned, places, slices], reduction="none")
+
+
 def product(c: Chain) -> TensorID | None:
     extent = c.shape[-1]
     if not isinstance(extent, int) or len(c.shape) < 2:
@@ -140,7 +152,7 @@ def widened(c: Chain) -> TensorID:
 
 
 STEPS: tuple[Callable[[Chain], TensorID | None], ...] = (
-    turn, turn, merge, recut, halve, halve, fold, centre, doubled, repeated, cut, chosen, product,
+    turn, turn, merge, recut, halve, halve, fold, centre, doubled, repeated, cut, chosen, product, written,
     against_itself,
     lambda c: c.add("softmax", [c.tensor], axis=c.axis()),
     lambda c: c.add("cum_sum", [c.tensor], axis=c.axis()),
