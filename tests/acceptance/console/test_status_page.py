@@ -207,6 +207,7 @@ def test_names_with_markup_stay_names(server: Any, page: Any) -> None:
     )
     page.evaluate("document.querySelector('#launches button').click()")
     page.wait("document.querySelector('#explanation pre') !== null")
+    page.wait("document.querySelector('#legend').innerText !== ''")
     for place in ("#models", "#workers", "#launches", "#explanation", "#events", "#reason-list", "#legend"):
         assert "<img src=x" in page.text(place), place
     assert page.evaluate("document.querySelectorAll('main script, main img').length") == 0

@@ -77,22 +77,25 @@ def test_several_threads_without_lane_code_are_refused(device):
 
 def test_workers_are_joined_when_the_stream_closes(device):
     """L0-07: threads are resources too."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with device.open_stream("s", threads=4, lane_code=LIBRARY.lane_code):
-        assert threading.active_count() == before + 3
-    assert threading.active_count() == before
+        assert len(set(threading.enumerate()) - before) == 3
+    assert set(threading.enumerate()) <= before
 
 
 def test_the_interpreter_is_free_while_native_work_runs(device):
     """Two models run at once, and Python goes on."""
-    context = np.array([20_000_000, 0], dtype=np.int64)
-    ticks = 0
+    ticks = attempts = 0
     with device.open_stream("s", lane_code=LIBRARY.lane_code) as stream:
-        stream.launch(native("spin", context))
-        while context[1] == 0:
-            ticks += 1
-            time.sleep(0)
-        stream.synchronize(10)
+        while ticks < 2 and attempts < 50:  # a busy machine may keep this thread out for all of a launch
+            attempts += 1
+            context = np.array([20_000_000, 0], dtype=np.int64)
+            stream.launch(native("spin", context))
+            ticks = 0
+            while context[1] == 0:
+                ticks += 1
+                time.sleep(0)
+            stream.synchronize(60)
     assert ticks > 1
 
 
@@ -103,7 +106,7 @@ def test_two_streams_run_native_work_at_the_same_time(device):
     for stream in streams:
         stream.launch(native("meet", context))
     for stream in streams:
-        stream.synchronize(30)
+        stream.synchronize(60)
     assert context[0] == 2
 
 
@@ -148,7 +151,7 @@ def test_a_process_that_forgets_to_close_a_stream_still_ends():
 
 def test_a_system_without_more_threads_is_a_typed_error(device, monkeypatch):
     """L0-05, L0-07: those that had started are ended."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     start, started = threading.Thread.start, []
 
     def start_twice(thread):
@@ -160,5 +163,5 @@ def test_a_system_without_more_threads_is_a_typed_error(device, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", start_twice)
     with pytest.raises(ThreadStartError):
         device.open_stream("s", threads=4, lane_code=LIBRARY.lane_code)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert device.registry.live == 1

@@ -25,7 +25,7 @@ def test_parallel_jobs_never_exceed_streams_or_bytes(device):
 
     def job(number: int) -> None:
         for _ in range(20):
-            with pool.borrow(30) as stream:
+            with pool.borrow(60) as stream:
                 with lock:
                     assert stream not in in_use
                     in_use.add(stream)

@@ -103,7 +103,7 @@ BAD_ANSWERS = [
 
 @pytest.mark.parametrize(("answer", "kind"), BAD_ANSWERS, ids=[str(n) for n in range(len(BAD_ANSWERS))])
 def test_a_bad_answer_is_a_typed_error_and_nothing_is_sent_again(answer: Answer, kind: type) -> None:
-    with misbehaving(answer) as server, Client(server.url, timeout_s=5) as client:
+    with misbehaving(answer) as server, Client(server.url, timeout_s=60) as client:
         with pytest.raises(kind):
             client.load("m")
         assert server.requests == 1
@@ -231,7 +231,7 @@ def test_a_result_that_is_none_is_unreadable(outputs: object) -> None:
 def test_events_from_something_else_are_a_typed_error() -> None:
     with (
         misbehaving(says(http(200, b"hello"))) as server,
-        Client(server.url, timeout_s=5) as client,
+        Client(server.url, timeout_s=60) as client,
         pytest.raises(AnswerUnreadable),
     ):
         next(client.events())

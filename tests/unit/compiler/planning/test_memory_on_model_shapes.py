@@ -147,16 +147,16 @@ def test_peak_on_a_model_shape_is_within_five_percent_of_the_lower_bound(
 def test_five_thousand_tensors_are_planned_in_a_bounded_number_of_looks(
     model: Callable[..., list[Buffer]],
 ) -> None:
-    """L2-31. The bound is on work; the second is a wide net for accidents, not a measurement."""
+    """L2-31. The bound is on work; the time of this thread is a wide net for accidents."""
     per_scale = len(model(2)) - len(model(1))
     buffers = model(5000 // per_scale + 1)
     assert len(buffers) >= 4900
-    started = time.perf_counter()
+    started = time.thread_time()
     plan = MemoryPlanner().plan(buffers)
-    elapsed_s = time.perf_counter() - started
+    elapsed_s = time.thread_time() - started
     verify_plan(plan, buffers)
     assert plan.peak_bytes <= 1.05 * plan.lower_bound_bytes
-    assert elapsed_s < 10
+    assert elapsed_s < 20
 
 
 def test_random_lifetimes_stay_near_the_lower_bound() -> None:

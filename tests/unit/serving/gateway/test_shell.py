@@ -415,13 +415,19 @@ def test_a_large_answer_is_compressed_only_for_who_asks_for_that():
     assert b'"model_name"' in ask(door(), "POST", INFER, body=body.encode()).body
 
 
+async def asked(inference, calls):
+    """Wait until that many calls have come to the engine."""
+    while len(inference.calls) < calls:
+        await asyncio.sleep(0.001)
+
+
 def test_more_requests_than_there_is_room_for_are_refused_and_later_taken():
     async def scenario():
         inference = FakeInference()
         inference.hold = True
         application = door(inference=inference, limits=GatewayLimits(max_requests=2))
         held = [asyncio.create_task(ask_soon(application, "POST", INFER, body=BODY)) for _ in range(2)]
-        await asyncio.sleep(0.01)
+        await asked(inference, 2)
         refused = await ask_soon(application, "POST", INFER, body=BODY)
         live = await ask_soon(application, "GET", "/health/live")
         inference.release()
@@ -446,7 +452,7 @@ def test_a_request_id_in_flight_is_not_given_twice():
         application = door(inference=inference)
         named = {"headers": [("x-request-id", "same")], "body": BODY}
         first = asyncio.create_task(ask_soon(application, "POST", INFER, **named))
-        await asyncio.sleep(0.01)
+        await asked(inference, 1)
         second = await ask_soon(application, "POST", INFER, **named)
         inference.release()
         return (await first).status, second
@@ -470,8 +476,8 @@ def test_a_draining_gateway_finishes_what_it_has_and_takes_nothing_new():
         inference.hold = True
         application = door(inference=inference)
         first = asyncio.create_task(ask_soon(application, "POST", INFER, body=BODY))
-        await asyncio.sleep(0.01)
-        drained = asyncio.create_task(application.drain(5))
+        await asked(inference, 1)
+        drained = asyncio.create_task(application.drain(60))
         await asyncio.sleep(0.01)
         refused = await ask_soon(application, "POST", INFER, body=BODY)
         ready = await ask_soon(application, "GET", "/health/ready")

@@ -28,7 +28,14 @@ from plumbline.serving.repository.refusals import (
 from plumbline.serving.repository.wire import decode_error, encode_index
 
 ONE = VersionRef(model="m", version="1")
+PATIENT = HttpTimeouts(connect_s=60.0, read_s=60.0, answer_s=60.0, file_s=60.0)
+"""For servers that answer: what they say is the subject, not when."""
 QUICK = HttpTimeouts(connect_s=2.0, read_s=0.3, answer_s=0.6, file_s=0.6)
+
+
+def patience(answer: Callable[[socket.socket], None] | bytes) -> HttpTimeouts:
+    """Short where nothing comes, or too slowly."""
+    return PATIENT if isinstance(answer, bytes) else QUICK
 
 
 @contextlib.contextmanager
@@ -44,7 +51,7 @@ def answering(*answers: Callable[[socket.socket], None] | bytes) -> Iterator[str
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
-                connection.settimeout(5)
+                connection.settimeout(60)
                 connection.recv(65536)
                 if isinstance(answer, bytes):
                     connection.sendall(answer)
@@ -59,7 +66,7 @@ def answering(*answers: Callable[[socket.socket], None] | bytes) -> Iterator[str
         stop.set()
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -108,7 +115,7 @@ def test_a_server_that_is_slow_cut_or_speaks_nonsense_gives_a_typed_error(
 ) -> None:
     with (
         answering(answer) as address,
-        HttpRepository(address, timeouts=QUICK) as repository,
+        HttpRepository(address, timeouts=patience(answer)) as repository,
         pytest.raises(refusal or RepositoryAnswerRefused),
     ):
         repository.versions()
@@ -142,7 +149,7 @@ def test_a_file_that_is_not_what_the_index_says_leaves_nothing(
     index = ok(encode_index(listed({"model.onnx": b"abc"})))
     with (
         answering(index, content) as address,
-        HttpRepository(address, timeouts=QUICK) as repository,
+        HttpRepository(address, timeouts=patience(content)) as repository,
         pytest.raises(refusal),
     ):
         repository.fetch(ONE, tmp_path / "copy")
@@ -166,7 +173,7 @@ def test_an_index_that_lies_is_refused_before_any_file_is_asked_for(
     assert before in index
     with (
         answering(ok(index.replace(before, after))) as address,
-        HttpRepository(address, timeouts=QUICK) as repository,
+        HttpRepository(address, timeouts=PATIENT) as repository,
         pytest.raises(refusal),
     ):
         repository.fetch(ONE, tmp_path / "copy")
@@ -178,7 +185,7 @@ def test_limits_are_held_before_any_file_is_asked_for(tmp_path: Path) -> None:
     limits = RepositoryLimits(max_version_bytes=2)
     with (
         answering(index) as address,
-        HttpRepository(address, timeouts=QUICK, limits=limits) as repository,
+        HttpRepository(address, timeouts=PATIENT, limits=limits) as repository,
         pytest.raises(RepositoryLimitExceeded),
     ):
         repository.fetch(ONE, tmp_path / "copy")
@@ -191,13 +198,13 @@ def test_python_code_comes_only_where_it_is_trusted(tmp_path: Path) -> None:
     )
     with (
         answering(index) as address,
-        HttpRepository(address, timeouts=QUICK) as repository,
+        HttpRepository(address, timeouts=PATIENT) as repository,
         pytest.raises(CodeRefused),
     ):
         repository.fetch(ONE, tmp_path / "no")
     with (
         answering(index, first, second) as address,
-        HttpRepository(address, timeouts=QUICK, allow_code=True) as repository,
+        HttpRepository(address, timeouts=PATIENT, allow_code=True) as repository,
     ):
         assert repository.fetch(ONE, tmp_path / "yes").ref == ONE
 

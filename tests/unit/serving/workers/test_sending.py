@@ -26,7 +26,7 @@ class _SlowSocket:
 
     def send(self, data: memoryview) -> int:
         self.inside.set()
-        self.go_on.wait(10.0)
+        self.go_on.wait(60.0)
         return self._wrapped.send(data)
 
 
@@ -39,10 +39,10 @@ def test_an_outcome_that_finds_the_socket_taken_is_sent_by_who_has_it() -> None:
     sender = OutcomeSender(slow, region, files, lambda: False)  # type: ignore[arg-type]
     loading = threading.Thread(target=sender.send, args=(protocol.Loaded(1),))
     loading.start()
-    assert slow.inside.wait(10.0)
+    assert slow.inside.wait(60.0)
     sender.outcome(7, result("a"))
     slow.go_on.set()
-    loading.join(10.0)
+    loading.join(60.0)
     sender.close()
     first, second = FrameReader(far, protocol.MAX_MESSAGE_BYTES).read()
     assert isinstance(protocol.decode_from_worker(first), protocol.Loaded)
