@@ -124,6 +124,15 @@ class VersionLoaded:
     revision: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileViolation:
+    """A version would have had to be compiled while requests were served; it was refused instead."""
+
+    event: ClassVar[str] = "compile_while_serving"
+    timestamp_ns: int
+    version: str
+
+
 TracePoint = (
     RequestSubmitted
     | PolicySelection
@@ -135,6 +144,7 @@ TracePoint = (
     | TensorAllocation
     | TensorDeallocation
     | VersionLoaded
+    | CompileViolation
 )
 
 POINT_CLASSES: dict[str, type[TracePoint]] = {
@@ -150,6 +160,7 @@ POINT_CLASSES: dict[str, type[TracePoint]] = {
         TensorAllocation,
         TensorDeallocation,
         VersionLoaded,
+        CompileViolation,
     )
 }
 

@@ -6,6 +6,7 @@ import pytest
 from plumbline.telemetry.perfetto import to_perfetto
 from plumbline.telemetry.points import (
     POINT_CLASSES,
+    CompileViolation,
     Completion,
     EventRecord,
     EventWait,
@@ -37,6 +38,7 @@ def example() -> list[TracePoint]:
         KernelLaunch(timestamp_ns=2_500, request_id="r1", stream_id="s1", operator="relu"),
         TensorDeallocation(timestamp_ns=2_900, tensor="x"),
         VersionLoaded(timestamp_ns=3_000, version="m@1", digest="d1", revision="r1"),
+        CompileViolation(timestamp_ns=3_050, version="m@2"),
         Completion(timestamp_ns=3_100, request_id="r1", latency_ns=3_000),
     ]
 

@@ -22,7 +22,7 @@ from plumbline.product.serving.observing import Observation, open_observation
 from plumbline.product.serving.options import ServeOptions
 from plumbline.product.serving.plan_shelf import PlanShelf
 from plumbline.product.serving.prepare import prepare_apart
-from plumbline.product.serving.worker import make_scheduler, worker_command
+from plumbline.product.serving.worker import make_scheduler, session_opener, worker_command
 from plumbline.product.serving.worker_trace import WorkerTrace
 from plumbline.scheduling.policies.registry import open_policy
 from plumbline.serving.decisions import LoggedDecisions
@@ -191,12 +191,11 @@ def _pool(
     stack: AsyncExitStack,
 ) -> WorkerPool:  # fmt: skip
     if options.in_process:
-        from plumbline.product.sessions import open_session
         from plumbline.serving.workers.local import InProcessPool
 
         trace = stack.enter_context(WorkerTrace(options.worker.trace))
         return InProcessPool(
-            trace.watched(partial(open_session, compile="refuse", allow_code=options.worker.allow_code)),
+            session_opener(options.worker, trace),
             partial(make_scheduler, options.worker, trace=trace),
             log_folder=_made(logs),
             on_event=events.publish,

@@ -19,11 +19,11 @@ from plumbline.errors import PlumblineError
 from plumbline.product.serving.options import WorkerOptions
 from plumbline.product.serving.worker_trace import WorkerTrace
 from plumbline.scheduling.policies.registry import open_policy
-from plumbline.serving.workers.process import FATAL_EXIT_CODE, run_worker
+from plumbline.serving.workers.process import FATAL_EXIT_CODE, OpenSession, run_worker
 from plumbline.telemetry.decision_log import DecisionLog
 from plumbline.telemetry.sinks import NULL_SINK
 
-__all__ = ["main", "make_scheduler", "worker_command"]
+__all__ = ["main", "make_scheduler", "session_opener", "worker_command"]
 
 
 def worker_command(options: WorkerOptions) -> list[str]:
@@ -74,9 +74,18 @@ def make_scheduler(
     )
 
 
+def session_opener(options: WorkerOptions, trace: WorkerTrace) -> OpenSession:
+    """What opens versions in a worker: it compiles nothing, and leaves points of versions and refusals."""
+    from plumbline.product.sessions import open_session
+
+    opened = partial(
+        open_session, compile="refuse", allow_code=options.allow_code, on_violation=trace.violated
+    )
+    return trace.watched(opened)
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; the exit code."""
-    from plumbline.product.sessions import open_session
     from plumbline.serving.workers.channel import WorkerChannel
 
     options = msgspec.json.decode(arguments[0], type=WorkerOptions)
@@ -84,7 +93,7 @@ def main(arguments: list[str]) -> int:
     with WorkerTrace(options.trace) as trace:
         return run_worker(
             channel,
-            trace.watched(partial(open_session, compile="refuse", allow_code=options.allow_code)),
+            session_opener(options, trace),
             partial(make_scheduler, options, on_failed=_end, trace=trace),
         )
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from plumbline.contracts.clock import MonotonicClock
 from plumbline.contracts.versions import VersionSpec
 from plumbline.engine.session import Session
 from plumbline.serving.observability.trace_files import TraceFiles
-from plumbline.telemetry.points import VersionLoaded
+from plumbline.telemetry.points import CompileViolation, VersionLoaded
 from plumbline.telemetry.sinks import NULL_SINK, TraceSink
+
+if TYPE_CHECKING:
+    from plumbline.product.sessions import CompileWhileServing
 
 __all__ = ["WorkerTrace"]
 
@@ -47,6 +50,12 @@ class WorkerTrace:
             return session
 
         return open_and_tell
+
+    def violated(self, violation: CompileWhileServing) -> None:
+        """A point for a version that was not compiled before it was to be opened."""
+        if self._files is not None:
+            now_ns = MonotonicClock().now_ns()
+            self._files.emit(CompileViolation(timestamp_ns=now_ns, version=violation.version[:200]))
 
     def close(self) -> None:
         """Close the files. Closing twice is harmless."""
