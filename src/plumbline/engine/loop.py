@@ -35,6 +35,7 @@ from plumbline.engine.tracing import EngineTrace
 from plumbline.errors import ExecutionError, PlumblineError, Recoverability
 from plumbline.scheduling.admission.verdict import Accepted, Refused
 from plumbline.scheduling.decisions import DecisionCore, Hold, Launch
+from plumbline.scheduling.execution_limits import verify_execution_request
 from plumbline.scheduling.policy import Key
 from plumbline.scheduling.request import ExecutionRequest
 
@@ -346,12 +347,20 @@ class OrchestrationLoop:
 
     def _enqueue(self, request: AcceptedRequest) -> None:
         try:
-            self._core.submit(request.execution, self._clock.now_ns())
+            self._core.enter(request.execution, self._clock.now_ns())
         except PlumblineError as error:
             self._deliver(request, error)
             return
         if self._works:
             self._lanes.call_attention()
+
+    def _enqueue_as(self, request: AcceptedRequest, execution: ExecutionRequest) -> None:
+        try:
+            request.execution = verify_execution_request(execution)
+        except PlumblineError as error:
+            self._deliver(request, error)
+        else:
+            self._enqueue(request)
 
     def _admit(self, desk: PromiseDesk, request: AcceptedRequest) -> None:
         """Promise, refuse, or queue behind all promised work."""
@@ -368,10 +377,10 @@ class OrchestrationLoop:
             self._core.refuse(request.execution, now_ns, verdict.kind.value, fields)
             self._deliver(request, verdict.error())
             return
-        request.execution = desk.terms(request, verdict)
+        terms = desk.terms(request, verdict)
         if verdict is not None:
-            self._record_promise(request.execution, verdict, now_ns)
-        self._enqueue(request)
+            self._record_promise(terms, verdict, now_ns)
+        self._enqueue_as(request, terms)
 
     def _record_promise(self, execution: ExecutionRequest, verdict: Accepted, now_ns: int) -> None:
         """What is promised is the deadline: later promises may use what is left of it."""
@@ -406,8 +415,8 @@ class OrchestrationLoop:
                 return
             request.admitted = outcome.admitted
             execution = execution_request(request.call, request.version, outcome.admitted, request.queued_ns)
-            request.execution = execution if self._desk is None else self._desk.onward(request, execution)
-            self._enqueue(request)
+            terms = execution if self._desk is None else self._desk.onward(request, execution)
+            self._enqueue_as(request, terms)
         elif isinstance(outcome, PlumblineError):
             self._deliver(request, outcome)
         else:

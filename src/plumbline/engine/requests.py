@@ -10,6 +10,7 @@ from plumbline.engine.loading import LoadedStage, LoadedVersion
 from plumbline.engine.outcomes import Completion
 from plumbline.engine.session import Admitted, Instance
 from plumbline.errors import PlumblineError
+from plumbline.scheduling.execution_limits import VerifiedRequest
 from plumbline.scheduling.policy import Key
 from plumbline.scheduling.request import ExecutionRequest
 
@@ -36,7 +37,7 @@ class AcceptedRequest:
     call: InferenceCall
     version: LoadedVersion
     admitted: Admitted
-    execution: ExecutionRequest
+    execution: VerifiedRequest
     on_done: Callable[[Completion], None]
     queued_ns: int
     launched_ns: int = 0

@@ -258,8 +258,7 @@ class Scheduler:
         admitted = version.session.admit(call.inputs, call.parameters, call.tenant)
         now_ns = self._clock.now_ns()
         _verify_in_time(call, now_ns)
-        execution = execution_request(call, version, admitted, now_ns)
-        verify_execution_request(execution)
+        execution = verify_execution_request(execution_request(call, version, admitted, now_ns))
         request = AcceptedRequest(
             call=call, version=version, admitted=admitted, execution=execution, on_done=on_done,
             queued_ns=now_ns,
