@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+from plumbline.compiler.planning.lifetimes import Buffer
+from plumbline.compiler.planning.memory import MemoryPlanner
+from plumbline.compiler.planning.picture import render_svg
+from plumbline.product.serving.plan_drawing import SERVED_BOXES
+
 LARGE = "document.querySelector('#plan-stage svg')"
 THUMB = "button.thumb[data-key^='plan echo@1 '] svg"
 NASTY = "<script>window.stung=1</script>"
@@ -169,6 +174,27 @@ def test_a_refused_picture_is_said_in_its_place(server: Any, page: Any) -> None:
     _assert_calm(page, server)
 
 
+def test_a_plan_of_5000_buffers_is_drawn_and_says_what_is_drawn_together(server: Any, page: Any) -> None:
+    buffers = [
+        Buffer(name=f"layer {i}", size_bytes=256 << (i % 9), first=i, last=i + i % 7) for i in range(5000)
+    ]
+    svg = render_svg(MemoryPlanner().plan(buffers), title="Memory plan of echo@1", most_boxes=SERVED_BOXES)
+    page.command("Page.addScriptToEvaluateOnNewDocument", source=f"""
+      const asked = window.fetch, svg = {json.dumps(svg)};
+      window.fetch = async (path, options) => String(path).endsWith("/echo/versions/1/plan.svg")
+        ? new Response(svg) : asked(path, options);
+    """)  # fmt: skip
+    _show(page, server)
+    _choose(page, "echo@1")
+    drawn = (
+        f"[...{LARGE}.querySelectorAll('g rect.b')].filter((one) => one.getBoundingClientRect().height > 0)"
+    )
+    assert page.evaluate(f"{drawn}.length") == SERVED_BOXES
+    assert page.evaluate(f"{LARGE}.querySelector('path.rest').getBoundingClientRect().width") > 500
+    assert "4000 of them together in grey" in page.text("#plan-stage")
+    _assert_calm(page, server)
+
+
 def test_only_the_drawing_of_a_picture_reaches_the_page(server: Any, page: Any) -> None:
     """X-58: elements and attributes that could run, load or restyle are left behind, names stay names."""
     page.command("Page.addScriptToEvaluateOnNewDocument", source=f"""
@@ -221,8 +247,12 @@ def test_a_pipeline_shows_the_plans_of_its_models(
     (models / "late" / "1" / "version.toml").write_text('entry = "model.py:Late"\n')
     server = start_server("--load", "twice", models=models)
     server.wait_ready()
-    page.open(f"{server.base}/")
+    page.open(f"{server.base}/", height=120)
     page.wait("document.querySelector('#health').innerText === 'ready'")
+    page.wait("document.querySelector('#plan-choice').textContent.includes('twice@1')")
+    page.evaluate("document.querySelector('#plan-choice').dispatchEvent(new Event('change'))")
+    page.wait(f"{LARGE} !== null && {LARGE}.getAttribute('aria-label').includes('Memory plan of echo@1')")
+    page.resize(1280, 1000)
     page.evaluate("document.querySelector('#models').scrollIntoView()")
     page.wait("document.querySelector(\"button.thumb[data-key^='plan twice@1 '] rect.b\") !== null")
     assert "late@1: a Python class has no memory plan" in page.text("#models")

@@ -92,9 +92,12 @@ def test_the_plan_beside_an_executable_is_the_one_of_its_manifest(model: Version
         lambda text: re.sub(r'"buffers":\[\[("[^"]*"),', r'"buffers":[[\1,-1', text),
         lambda text: text.replace('"buffers":[', '"buffers":[["more",0,256,0,0],'),
         lambda text: text.replace('"lower_bound_bytes":', '"lower_bound_bytes":1'),
+        lambda text: re.sub(r'"peak_bytes":\d+', '"peak_bytes":256', text),
+        lambda text: re.sub(r'"naive_bytes":\d+', f'"naive_bytes":{1 << 70}', text),
+        lambda text: re.sub(r'"naive_bytes":\d+', '"naive_bytes":true', text),
         lambda text: "[" * 100_000,
     ],
-    ids=["empty", "cut", "version", "negative", "another", "bound", "deep"],
+    ids=["empty", "cut", "version", "negative", "another", "bound", "outside", "huge", "no number", "deep"],
 )
 def test_a_plan_that_is_damaged_or_of_another_build_is_refused(
     model: VersionSpec, spoil: Callable[[str], str], tmp_path: Path

@@ -22,6 +22,7 @@ __all__ = ["PlanFileRefused", "read_plan", "verify_same_plan", "write_plan"]
 
 SCHEMA_VERSION = 1
 MAX_PLAN_BYTES = 64 << 20
+_MOST = (1 << 63) - 1
 _NUMBERS = ("peak_bytes", "lower_bound_bytes", "lower_bound_step", "naive_bytes", "alignment_bytes")
 
 
@@ -98,15 +99,24 @@ def verify_same_plan(folder: Path, plan: AllocationPlan, promised: PlanSummary) 
 def _decode(document: Any) -> AllocationPlan:
     if document["schema_version"] != SCHEMA_VERSION:
         raise ValueError("another schema version")
-    return AllocationPlan(
+    plan = AllocationPlan(
         placements=tuple(_placement(*buffer) for buffer in document["buffers"]),
         strategy=str(document["strategy"]),
-        **{name: int(document[name]) for name in _NUMBERS},
+        **{name: _count(document[name]) for name in _NUMBERS},
     )
+    if any(p.offset_bytes + p.size_bytes > plan.peak_bytes for p in plan.placements):
+        raise ValueError("a buffer outside the arena")
+    return plan
 
 
-def _placement(name: str, offset: int, size: int, first: int, last: int) -> Placement:
-    numbers = (offset, size, first, last)
-    if not isinstance(name, str) or not all(isinstance(n, int) and n >= 0 for n in numbers) or last < first:
+def _placement(name: Any, *numbers: Any) -> Placement:
+    offset, size, first, last = (_count(number) for number in numbers)
+    if not isinstance(name, str) or last < first:
         raise ValueError("not a buffer")
     return Placement(name=name, offset_bytes=offset, size_bytes=size, first=first, last=last)
+
+
+def _count(number: Any) -> int:
+    if type(number) is not int or not 0 <= number <= _MOST:
+        raise ValueError("not a count")
+    return number

@@ -136,7 +136,9 @@ const openPlans = ({ find, make, say, ask, renew }) => {
     if (!all.length) return;
     const usual = all.reduce((best, one) =>
       ((one.version.memory_bytes || 0) > (best.version.memory_bytes || 0) ? one : best));
-    const chosen = all.find((one) => one.id === wanted) || usual;
+    const chosen = all.find((one) => one.id === wanted)
+      || all.find((one) => idOf(keyOf(one.version), null) === wanted) // a pipeline whose stages were not known yet
+      || usual;
     renew(find("plan-choice"), all.map((one) => [one.id, one.text]),
       () => all.map((one) => make("option", one.text, { value: one.id })));
     find("plan-choice").value = chosen.id;
