@@ -85,5 +85,5 @@ def test_a_second_run_of_the_pass_changes_nothing(case: Path) -> None:
 def test_every_pass_of_the_fast_path_has_cases() -> None:
     assert {str(case.parent) for case in CASES} >= {
         "fold_channel_scales", "sink_channel_shuffles", "lay_out_images", "pack_matrix_products", "fuse_maps",
-        "fuse_epilogues", "assign_halos",
+        "fuse_epilogues", "assign_halos", "gather_own_rows",
     }  # fmt: skip

@@ -12,6 +12,7 @@ from plumbline.compiler.passes.fold_channel_scales import fold_channel_scales
 from plumbline.compiler.passes.fold_constants import fold_constants
 from plumbline.compiler.passes.fuse_epilogues import fuse_epilogues
 from plumbline.compiler.passes.fuse_maps import fuse_maps
+from plumbline.compiler.passes.gather_own_rows import gather_own_rows
 from plumbline.compiler.passes.lay_out_images import lay_out_images
 from plumbline.compiler.passes.pack_matrix_products import pack_matrix_products
 from plumbline.compiler.passes.recognise_activations import recognise_activations
@@ -25,6 +26,7 @@ GraphPass = Callable[[ExecutionGraph, TargetDescription, PassReport], ExecutionG
 
 PASSES: tuple[GraphPass, ...] = (
     fold_constants,
+    gather_own_rows,
     fold_channel_scales,
     sink_channel_shuffles,
     lay_out_images,

@@ -120,6 +120,15 @@ def largest_in_regions(b: GraphBuilder, x: TensorID) -> TensorID:
     return b.add1("max_roi_pool", [weight(b, 4, 2, 6, 6), joined], {"pooled": (2, 3), "spatial_scale": 1.0})
 
 
+def own_places(b: GraphBuilder, x: TensorID) -> TensorID:
+    """What stands at the largest place of every row, with the row named by its number, as exporters do."""
+    flat = b.add1("reduce_sum", [x], {"axes": (2,), "keepdims": False})
+    place = b.add1("arg_max", [flat], {"axis": 1, "keepdims": True})
+    numbers = b.add1("range", [], {"size": N, "start": 0, "step": 1, "dtype": I64})
+    joined = b.add1("concat", [b.add1("reshape", [numbers], {"shape": (N, 1)}), place], {"axis": 1})
+    return b.add1("gather_nd", [x, joined], {"batch_dims": 0})
+
+
 def learnt(b: GraphBuilder, x: TensorID) -> tuple[TensorID, ...]:
     """A step of an optimiser, whose parameters are the rows."""
     rate, count = b.constant(np.float32([0.1])), b.constant(np.array([3], np.int64))
@@ -154,6 +163,7 @@ INDEPENDENT: dict[str, ExecutionGraph] = {
     "written columns": graph_of(written_columns, 5, 3),
     "regions": graph_of(regions, 4),
     "largest in regions": graph_of(largest_in_regions, 4),
+    "own places": graph_of(own_places, 5, 3),
     "optimiser": graph_of(learnt, 37),
     "rows beside a constant": graph_of(lambda b, x: b.add1("mul", [x, weight(b, 1, 7)]), 7),
 }  # fmt: skip
@@ -233,6 +243,14 @@ def largest_by_number(b: GraphBuilder, x: TensorID) -> TensorID:
     return b.add1("max_roi_pool", [x, joined], {"pooled": (2, 3), "spatial_scale": 1.0})
 
 
+def next_row(b: GraphBuilder, x: TensorID) -> TensorID:
+    """The first place of the row before, the last one in front of the first."""
+    numbers = b.add1("range", [], {"size": N, "start": -1, "step": 1, "dtype": I64})
+    place = b.add1("arg_max", [b.add1("mul", [x, b.constant(np.zeros((1, 7), np.float32))])], {"axis": 1})
+    joined = b.add1("concat", [b.add1("reshape", [numbers], {"shape": (N, 1)}), place], {"axis": 1})
+    return b.add1("gather_nd", [x, joined], {"batch_dims": 0})
+
+
 def unpooled(b: GraphBuilder, x: TensorID) -> TensorID:
     """Values put where a number within the whole batch says."""
     places = b.add1("cast", [b.add1("relu", [x])], {"to": I64})
@@ -258,6 +276,7 @@ MIXED: dict[str, tuple[ExecutionGraph, str]] = {
     "numbered columns": (graph_of(numbered_columns, 7), "eye"),
     "images by number": (graph_of(images_by_number, 1, 6, 6), "roi_align"),
     "largest by number": (graph_of(largest_by_number, 1, 6, 6), "max_roi_pool"),
+    "next row": (graph_of(next_row, 7), "range"),
     "unpooled": (graph_of(unpooled, 2, 4, 4), "max_unpool"),
     "backwards": (graph_of(
         lambda b, x: b.add1("slice", [x], {"starts": (N - 1, 0), "sizes": (N, 7), "steps": (-1, 1)}), 7

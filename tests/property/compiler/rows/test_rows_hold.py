@@ -15,7 +15,7 @@ from plumbline.testing.models import open_model, widest_target
 
 TRULY_MIXED = (
     "softmax", "reduce", "reshape", "cumulative", "numbers", "count", "backwards", "rows written",
-    "histogram", "numbered columns", "images by number", "largest by number", "unpooled",
+    "histogram", "numbered columns", "images by number", "largest by number", "next row", "unpooled",
 )  # fmt: skip
 
 
