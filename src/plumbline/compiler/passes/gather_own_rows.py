@@ -1,9 +1,9 @@
 """Read from each row by its own axis instead of by its number.
 
-`gather_nd(data, concat(range(N), places))` with N rows of data reads row i of the data for row i of the result.
-With `batch_dims = 1` it is the same read without the numbers, and then no row depends on where it stands in the
-batch (see `compiler.rows`). Exporters write it so for `x[arange(len(x)), places]`: the last token of a text, the
-chosen class of an example.
+`gather_nd(data, concat(range(N), places))` with N rows of data reads row i of the data for row i of the
+result. With `batch_dims = 1` it is the same read without the numbers, and then no row depends on where it
+stands in the batch (see `compiler.rows`). Exporters write it so for `x[arange(len(x)), places]`: the last
+token of a text, the chosen class of an example.
 """
 
 from __future__ import annotations
