@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import zlib
 from pathlib import Path
 
 import hypothesis
+import numpy as np
+import pytest
 
 # The same commit gets the same verdict: examples follow from the text of a test, and no example is too slow.
 # `pytest --hypothesis-profile search` draws others each time.
@@ -30,3 +33,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _session = os.environ.setdefault("PLUMB_TEST_SESSION", str(os.getpid()))
 _cache = Path(tempfile.gettempdir()) / f"plumb-tests-{os.getuid()}" / _session
 os.environ["XDG_CACHE_HOME"] = str(_cache)
+
+
+@pytest.fixture(autouse=True)
+def _own_numbers(request: pytest.FixtureRequest) -> None:
+    """A generator that the tests of a file share begins anew: no test sees how many numbers others drew."""
+    for name in ("rng", "RNG"):
+        shared = getattr(request.module, name, None)
+        if isinstance(shared, np.random.Generator):
+            fresh = np.random.default_rng(zlib.crc32(request.node.name.encode()))
+            shared.bit_generator.state = fresh.bit_generator.state

@@ -97,8 +97,15 @@ class _Rows:
         start = [b.const(self.dtype, NONE), b.const(self.dtype, 0.0)]
         best, total = b.reduce(first, last, start, block)
         self._finish(self.y.start(batch, head, query), total)
-        if self.mode == "probabilities":
-            self._normalise(unit, best, total)
+        if self.mode == "probabilities" and self.scores is not None:
+            if self.scores.dtype is self.dtype:
+                self._normalise(unit, best, total)
+                return
+            with b.range(first, last) as number:
+                at = b.index(number) * BLOCK
+                count = b.minimum(high - at, BLOCK)
+                self._scores(unit, self.k.start(batch, group, at), at, count, mask, open_keys)
+                self._report_weights(unit, at, count, best, total)
 
     def _load_query(self, start: Index) -> None:
         def copy(i: Index, lanes: int) -> None:
@@ -287,6 +294,17 @@ class _Rows:
             self.y.tensor.store_flat(b.cast(value, self.y.tensor.dtype), start + i)
 
         b.vectorize(self.shape.value_size, self.lanes, divide)
+
+    def _report_weights(self, unit: Index, start: Index, count: Value, best: Value, total: Value) -> None:
+        """Probabilities of a block from its scores in the workspace: in half width those would be rounded."""
+        b = self.b
+        divisor = b.select(b.compare("eq", total, 0.0), 1.0, total)
+        safe = b.select(b.compare("eq", best, NONE), 0.0, best)
+        with b.range(0, count) as j:
+            score = b.load(self.weights, self.dtype, j)
+            weight = math.exp(b, score - safe) / divisor
+            masked = b.compare("eq", score, NONE)
+            self._report("probabilities", unit, start + j, b.select(masked, 0.0, weight))
 
     def _normalise(self, unit: Index, best: Value, total: Value) -> None:
         """Turn the scores that were reported into probabilities, in place."""
