@@ -167,12 +167,12 @@ def open_test_session(spec: VersionSpec) -> _Echo:
     if action == "fickle" and (spec.folder / argument).exists():
         raise RefusedOnPurpose(what="load")
     if action == "die-always":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        _signal(signal.SIGSEGV)("")
     if action == "die":
         marker = spec.folder / argument
         if not marker.exists():
             marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            _signal(signal.SIGKILL)("")
     return _Echo(spec, int(argument) if action == "ballast" else 0)
 
 
