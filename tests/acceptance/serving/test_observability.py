@@ -233,6 +233,38 @@ def test_spans_follow_a_request_with_one_clock_below_the_span_of_its_caller(
     server.terminate()
 
 
+def test_the_spans_of_a_task_are_in_the_trace_of_its_submitter(start_server: Any, receiver: Receiver) -> None:
+    """L4-54, X-46: the task below the caller's span, its inference below the task; without a caller it begins
+    a trace of its own."""
+    server = start_server("--load", "echo", "--otlp", receiver.address, "--in-process")
+    server.wait_ready()
+    tensor = {"name": "x", "shape": [1, 16], "datatype": "FP32", "data": [0.5] * 16}
+    body = {"model": "echo", "inputs": [tensor], "cache": False}
+    trace, caller_span = PARENT.split("-")[1:3]
+    given = server.post("/api/v1/tasks", body, traceparent=PARENT)[2]
+    alone = server.post("/api/v1/tasks", body)[2]
+    assert given["trace_id"] == trace
+    assert alone["trace_id"] not in {None, trace}
+    for task, parent in ((given, caller_span), (alone, "")):
+        spans = eventually(lambda task=task: spans_of_trace(receiver, task["trace_id"]))
+        assert spans["task"].parent_span_id.hex() == parent
+        assert spans["infer"].parent_span_id == spans["task"].span_id
+        assert {"arrival", "queue", "batch", "launch", "answer"} <= spans.keys()
+        assert spans["task"].start_time_unix_nano <= spans["infer"].start_time_unix_nano
+        ended = server.get(f"/api/v1/tasks/{task['id']}")[2]
+        mine = attributes(spans["task"])
+        assert mine["plumbline.request.id"] == ended["request_id"]
+        assert mine["plumbline.outcome"] == "ok"
+        assert attributes(spans["infer"])["plumbline.request.id"] == ended["request_id"]
+    server.terminate()
+
+
+def spans_of_trace(receiver: Receiver, trace_id: str) -> dict[str, Any]:
+    """By name, once the task and its inference came."""
+    found = {s.name: s for s in receiver.spans if s.trace_id.hex() == trace_id}
+    return found if {"task", "infer"} <= found.keys() else {}
+
+
 def ask_grpc(server: Any, request_id: str, traceparent: str, note: str = "") -> Any:
     import grpc
     import numpy as np

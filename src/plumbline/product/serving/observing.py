@@ -28,8 +28,10 @@ from plumbline.serving.observability.inference import ObservedInference, Request
 from plumbline.serving.observability.processes import resident_bytes
 from plumbline.serving.observability.server_log import LogFormat, ServerLog, SlowRequests
 from plumbline.serving.observability.sources import MetricSources
+from plumbline.serving.observability.spans import TaskFacts
 from plumbline.serving.observability.tracing import RequestTracer
 from plumbline.serving.ports import EventService, WorkerPool
+from plumbline.serving.tasks.record import TaskRecord, TaskState, request_id_of
 from plumbline.serving.tasks.store import TaskStore
 from plumbline.telemetry.decision_log import DecisionLog
 
@@ -90,6 +92,24 @@ class Observation:
         if self._tracer is not None:
             observers.append(self._tracer.finished)
         return ObservedInference(inner, self.figures, self._clock, tuple(observers))
+
+    def task_ended(self, record: TaskRecord) -> None:
+        """A task ended: its span. One from before tasks had spans has none."""
+        if self._tracer is None or record.caller_span is None:
+            return
+        self._tracer.task_ended(
+            TaskFacts(
+                request=request_id_of(record) if record.generation else "",
+                model=record.model,
+                priority=record.priority,
+                claims=record.generation,
+                traceparent=record.traceparent,
+                caller_span=record.caller_span,
+                accepted_wall_ns=record.accepted_wall_ns,
+                finished_wall_ns=record.finished_wall_ns or record.accepted_wall_ns,
+                outcome="ok" if record.state is TaskState.SUCCEEDED else record.state.value,
+            )
+        )
 
     def record_routes(self, routes: DecisionLog) -> Callable[[Routing], None]:
         """Takes routing records: into the log, the figures, and the spans."""

@@ -139,7 +139,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         authenticator = ApiKeyAuthenticator(key_store, clock) if _asks_for_keys(options) else None
         devices = DeviceManager(HardwareDevices(offered_operators), events, clock)
         await asyncio.to_thread(devices.refresh)
-        store = WatchedTaskStore(SqlTaskStore(database))
+        store = WatchedTaskStore(SqlTaskStore(database), observation.task_ended)
         tasks = wire_tasks(
             store=store,
             inference=inference,

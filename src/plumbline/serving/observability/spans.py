@@ -1,4 +1,4 @@
-"""`plan_spans`: the spans of one request, from the times it carries anyway.
+"""`plan_spans`: the spans of one request, from the times it carries anyway; `task_span`: that of a task.
 
     infer            arrived ------------------------------------------------> answered
       arrival        arrived --> queued
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import msgspec
 
 from plumbline.contracts.inference import InferenceTiming
-from plumbline.serving.observability.trace_context import TraceContext
+from plumbline.serving.observability.trace_context import TraceContext, open_context
 
-__all__ = ["RequestFacts", "Span", "plan_spans"]
+__all__ = ["RequestFacts", "Span", "TaskFacts", "plan_spans", "task_span"]
 
 Value = str | int | float | bool
 
@@ -68,6 +68,52 @@ class Span:
     attributes: Mapping[str, Value]
     is_root: bool = False
     error: str = ""
+
+
+class TaskFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a task that ended.
+
+    Attributes:
+        request: id of its last inference request, empty when it was never claimed.
+        model: name; priority: of the task; claims: how often it was claimed.
+        traceparent: its own context; caller_span: span that it is below, empty for none.
+        accepted_wall_ns, finished_wall_ns: nanoseconds since 1970.
+        outcome: `ok`, or the state that it ended in.
+    """
+
+    request: str
+    model: str
+    priority: int
+    claims: int
+    traceparent: str
+    caller_span: str
+    accepted_wall_ns: int
+    finished_wall_ns: int
+    outcome: str
+
+
+def task_span(facts: TaskFacts) -> Span | None:
+    """The span of a task, from its acceptance to its end; the spans of its requests are below it.
+
+    None where its trace is not kept.
+    """
+    own = open_context(facts.traceparent)
+    if not own.is_sampled or not own.parent_id:
+        return None
+    attributes: dict[str, Value] = {
+        "plumbline.model": facts.model,
+        "plumbline.outcome": facts.outcome,
+        "plumbline.request.priority": facts.priority,
+        "plumbline.task.claims": facts.claims,
+    }
+    if facts.request:
+        attributes["plumbline.request.id"] = facts.request
+    return Span(
+        name="task", trace_id=own.trace_id, span_id=own.parent_id,
+        parent_id=int(facts.caller_span, 16) if facts.caller_span else 0,
+        begin_ns=facts.accepted_wall_ns, end_ns=max(facts.accepted_wall_ns, facts.finished_wall_ns),
+        attributes=attributes, is_root=True, error="" if facts.outcome == "ok" else facts.outcome,
+    )  # fmt: skip
 
 
 def plan_spans(

@@ -13,7 +13,7 @@ from plumbline.contracts.inference import InferenceCall, InferenceResult, Versio
 from plumbline.contracts.records import Routing
 from plumbline.errors import PlumblineError
 from plumbline.serving.observability.background import BackgroundQueue
-from plumbline.serving.observability.spans import RequestFacts, Span, plan_spans
+from plumbline.serving.observability.spans import RequestFacts, Span, TaskFacts, plan_spans, task_span
 from plumbline.serving.observability.trace_context import new_span_id, open_context
 
 __all__ = ["RequestTracer", "SpanExporter", "SpansNotExported"]
@@ -34,7 +34,7 @@ class SpanExporter(Protocol):
 
 
 class RequestTracer:
-    """Owner of the queue of finished requests. `routed` and `finished` are called on the event loop.
+    """Owner of the queue of what finished. All but `close` is called on the event loop.
 
     Args:
         exporter: of spans.
@@ -53,7 +53,7 @@ class RequestTracer:
     ) -> None:
         self._exporter, self._clock, self._source = exporter, clock, source
         self._routes: dict[str, tuple[str, str]] = {}
-        self._queue: BackgroundQueue[RequestFacts] = BackgroundQueue(
+        self._queue: BackgroundQueue[RequestFacts | TaskFacts] = BackgroundQueue(
             self._export, name="spans", limit=limit, batch=128
         )
 
@@ -82,8 +82,12 @@ class RequestTracer:
         )  # fmt: skip
         self._queue.offer(facts)
 
+    def task_ended(self, facts: TaskFacts) -> None:
+        """The end of a task was stored."""
+        self._queue.offer(facts)
+
     def counts(self) -> Mapping[str, int]:
-        """Requests by what became of their spans."""
+        """Requests and tasks by what became of their spans."""
         queue = self._queue
         return {"done": queue.done, "failed": queue.failed, "dropped": queue.dropped}
 
@@ -98,9 +102,13 @@ class RequestTracer:
         except PlumblineError:
             return "", ""
 
-    def _export(self, requests: Sequence[RequestFacts]) -> None:
+    def _export(self, ended: Sequence[RequestFacts | TaskFacts]) -> None:
         spans: list[Span] = []
-        for facts in requests:
+        for facts in ended:
+            if isinstance(facts, TaskFacts):
+                span = task_span(facts)
+                spans += [] if span is None else [span]
+                continue
             context = open_context(facts.traceparent)
             if context.is_sampled:
                 offset_ns = self._clock.wall_ns() - self._clock.now_ns()

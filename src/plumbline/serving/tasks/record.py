@@ -68,7 +68,10 @@ class TaskRecord:
         operation: what to do.
         device: preferred device, or None.
         submitted_by: id of the principal.
-        traceparent: W3C trace context that every hop carries.
+        traceparent: W3C trace context that every hop carries: the trace of the submitter, or a new one, and
+            the span of the task in it.
+        caller_span: span of the submitter, 16 hexadecimal digits; empty for none. None in records from before
+            tasks had spans of their own.
         accepted_wall_ns, started_wall_ns, finished_wall_ns: when, None for not yet.
         deadline_wall_ns: when it expires, None for never.
         cancel_requested: its tenant asked for its end.
@@ -99,6 +102,7 @@ class TaskRecord:
     device: str | None = None
     submitted_by: str = ""
     traceparent: str = ""
+    caller_span: str | None = None
     started_wall_ns: int | None = None
     finished_wall_ns: int | None = None
     deadline_wall_ns: int | None = None

@@ -12,6 +12,7 @@ from typing import Any
 from plumbline.contracts.clock import Clock
 from plumbline.contracts.identity import Principal
 from plumbline.serving.devices.allocator import DeviceAllocator
+from plumbline.serving.observability.trace_context import new_span_id, open_context
 from plumbline.serving.ports import EventService, ModelDirectory, TaskView
 from plumbline.serving.tasks.documents import view_of
 from plumbline.serving.tasks.lease import publish_state
@@ -39,7 +40,6 @@ from plumbline.serving.tasks.tensors import tensors_of
 __all__ = ["TaskManager"]
 
 _CURSOR = re.compile(r"([0-9]{1,19})-([A-Za-z0-9._-]{1,64})")
-_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_PAGE = 500
 _LARGE = 1 << 16
 
@@ -163,6 +163,7 @@ class TaskManager:
     ) -> TaskRecord:
         wall_ns = self._clock.wall_ns()
         self._sequence = max(self._sequence + 1, wall_ns)
+        own, caller_span = _trace_context(traceparent)
         timeout_s = request.timeout_s or self._options.default_timeout_s
         accepted = TaskRecord(
             tenant=principal.tenant,
@@ -178,7 +179,8 @@ class TaskManager:
             operation=request.operation,
             device=request.device,
             submitted_by=principal.id,
-            traceparent=_trace_context(traceparent),
+            traceparent=own,
+            caller_span=caller_span,
             deadline_wall_ns=wall_ns + round(timeout_s * 1e9),
         )
         return apply(accepted, TaskEvent.ENQUEUE, wall_ns=wall_ns)
@@ -215,11 +217,13 @@ def _read(document: Mapping[str, Any], max_bytes: int) -> tuple[TaskRequest, str
     return request, canonical_request(request, max_bytes)
 
 
-def _trace_context(given: str) -> str:
-    """The caller's context, or a new one: every hop of a task carries one trace id (L4-54)."""
-    if _TRACEPARENT.fullmatch(given):
-        return given
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+def _trace_context(given: str) -> tuple[str, str]:
+    """The context of a task and the span of its caller: a span of its own in the caller's trace, or in a new
+    one. Every hop of a task carries one trace id (L4-54), and no span has a parent that nobody tells of.
+    """
+    caller = open_context(given)
+    own = f"00-{caller.trace_id:032x}-{new_span_id():016x}-{int(caller.is_sampled):02x}"
+    return own, f"{caller.parent_id:016x}" if caller.parent_id else ""
 
 
 def _state(text: str | None) -> TaskState | None:

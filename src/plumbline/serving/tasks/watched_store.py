@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from plumbline.contracts.requests import TenantId
 from plumbline.serving.storage.refusals import StoreBusy, StoreUnavailable
+from plumbline.serving.tasks.lifecycle import is_terminal
 from plumbline.serving.tasks.record import TaskRecord, TaskState
 from plumbline.serving.tasks.store import BodyKind, Cursor, Inserted, QueueLimits, TaskStore
 
@@ -22,10 +23,11 @@ class WatchedTaskStore:
 
     Args:
         store: that does the work.
+        ended: told of every task whose end was stored through here.
     """
 
-    def __init__(self, store: TaskStore) -> None:
-        self._store = store
+    def __init__(self, store: TaskStore, ended: Callable[[TaskRecord], None] = lambda record: None) -> None:
+        self._store, self._ended = store, ended
         self._failures: dict[str, str] = {}
 
     def trouble(self) -> str:
@@ -40,7 +42,10 @@ class WatchedTaskStore:
         self, before: TaskRecord, after: TaskRecord, *, result: str | None = None
     ) -> TaskRecord | None:
         """See `TaskStore.exchange`."""
-        return await self._watch("changing", self._store.exchange(before, after, result=result))
+        stored = await self._watch("changing", self._store.exchange(before, after, result=result))
+        if stored is not None and is_terminal(stored.state):
+            self._ended(stored)
+        return stored
 
     async def find(self, tenant: TenantId, task: str) -> TaskRecord | None:
         """See `TaskStore.find`."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from msgspec import structs
 
 from plumbline.contracts.inference import InferenceTiming
-from plumbline.serving.observability.spans import RequestFacts, Span, plan_spans
+from plumbline.serving.observability.spans import RequestFacts, Span, TaskFacts, plan_spans, task_span
 from plumbline.serving.observability.trace_context import TraceContext, open_context
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -80,3 +81,30 @@ def test_a_context_that_cannot_be_read_begins_a_new_trace(text: str) -> None:
     assert first.parent_id == 0
     assert first.is_sampled
     assert first.trace_id != second.trace_id
+
+
+TASK = TaskFacts(
+    request="task.abc.1", model="m", priority=5, claims=1,
+    traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", caller_span="b7ad6b7169203331",
+    accepted_wall_ns=100, finished_wall_ns=900, outcome="ok",
+)  # fmt: skip
+
+
+def test_a_task_has_one_span_below_its_submitter_with_the_id_that_its_requests_are_below() -> None:
+    span = task_span(TASK)
+    assert span is not None
+    assert (span.name, span.begin_ns, span.end_ns, span.error) == ("task", 100, 900, "")
+    assert f"{span.trace_id:032x}" == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert f"{span.span_id:016x}" == "00f067aa0ba902b7"
+    assert f"{span.parent_id:016x}" == "b7ad6b7169203331"
+
+
+def test_a_task_without_a_caller_begins_its_trace_and_one_that_failed_says_how() -> None:
+    span = task_span(structs.replace(TASK, caller_span="", outcome="expired", request=""))
+    assert span is not None
+    assert (span.parent_id, span.error) == (0, "expired")
+    assert "plumbline.request.id" not in span.attributes, "it was never claimed"
+
+
+def test_a_task_whose_submitter_keeps_no_trace_has_no_span() -> None:
+    assert task_span(structs.replace(TASK, traceparent=TASK.traceparent[:-2] + "00")) is None
