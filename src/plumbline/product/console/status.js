@@ -154,7 +154,7 @@
       memory[kind] = (memory[kind] || 0) + size;
     }
     if (!Object.keys(memory).length) {
-      const unstated = (version.memory_unstated || []).length ? "not stated" : "–";
+      const unstated = (version.memory_unstated || []).length ? "memory not stated" : "–";
       place.append(make("span", version.memory_bytes ? bytes(version.memory_bytes) : unstated, { className: "numbers" }));
       return place;
     }
@@ -173,7 +173,7 @@
     box.append(bar, make("span", words.length > 1 ? `${total}: ${words.join(", ")}` : words[0] || total,
       { className: "numbers" }));
     const unstated = version.memory_unstated || [];
-    if (unstated.length) box.append(make("div", `not stated: ${unstated.join(", ")}`, { className: "small soft" }));
+    if (unstated.length) box.append(make("div", `not stated: ${unstated.join(", ")}`, { className: "numbers" }));
     place.append(box);
     return place;
   }
