@@ -31,7 +31,7 @@ class EventBusConformance(ABC):
         self, test: Callable[[EventService], Awaitable[None]], *, history: int = 100, waiting: int = 50
     ) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await test(self.make_bus(history=history, waiting=waiting))
 
         asyncio.run(bounded())

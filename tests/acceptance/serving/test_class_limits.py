@@ -26,7 +26,7 @@ class Odd:
             while True:
                 pass
         if parameters.get("do") == "wait":
-            time.sleep(1.0)
+            time.sleep(2.0)
         return {"y": inputs["x"]}
 """
 
@@ -36,19 +36,20 @@ def server(start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     models = tmp_path_factory.mktemp("limits")
     (models / "echo" / "1").mkdir(parents=True)
     (models / "echo" / "1" / "model.onnx").write_bytes(write_echo())
-    place = models / "odd" / "1"
-    place.mkdir(parents=True)
-    (place / "model.py").write_text(CLASS)
-    (place / "version.toml").write_text('entry = "model.py:Odd"\nmax_run_s = 2\n')
+    for name, limit in (("odd", "max_run_s = 2\n"), ("patient", "")):
+        place = models / name / "1"
+        place.mkdir(parents=True)
+        (place / "model.py").write_text(CLASS)
+        (place / "version.toml").write_text(f'entry = "model.py:Odd"\n{limit}')
     started = start_server(models=models)
     started.wait_ready()
     return started
 
 
-def ask(server: Any, do: str = "", **headers: str) -> tuple[int, Any]:
+def ask(server: Any, do: str = "", model: str = "odd", **headers: str) -> tuple[int, Any]:
     tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [4.0]}
     body = {"inputs": [tensor], "parameters": {"do": do}}
-    status, _, document = server.post("/v2/models/odd/infer", body, **headers)
+    status, _, document = server.post(f"/v2/models/{model}/infer", body, **headers)
     return status, document
 
 
@@ -89,16 +90,16 @@ def test_a_class_whose_worker_is_killed_is_not_ready_alone_and_its_call_says_wha
     again_ready(server, "/health/ready")
     answers: list[tuple[int, Any]] = []
     waiting = threading.Thread(
-        target=lambda: answers.append(ask(server, "wait", **{"x-request-id": "waits"}))
+        target=lambda: answers.append(ask(server, "wait", "patient", **{"x-request-id": "waits"}))
     )
     waiting.start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not sum(worker(server, "classes-w0")[what] for what in ("queued", "running")):
         assert time.monotonic() < end
         time.sleep(0.005)
     before = worker(server, "classes-w0")
     os.kill(before["pid"], signal.SIGKILL)
-    while server.get("/v2/models/odd/ready")[0] == 200 and worker(server, "classes-w0") == before:
+    while server.get("/v2/models/patient/ready")[0] == 200 and worker(server, "classes-w0") == before:
         assert time.monotonic() < end
     assert server.get("/v2/models/echo/ready")[0] == 200
     assert server.echo(1.0)[0] == 200
@@ -110,4 +111,4 @@ def test_a_class_whose_worker_is_killed_is_not_ready_alone_and_its_call_says_wha
     reasons = [route["reason"] for route in routes]
     assert reasons == ["only_version", "worker_lost", "sent_again"]
     assert routes[1]["fields"]["because"] == "SIGKILL"
-    assert routes[2]["chosen"] == "odd@1/classes-w0"
+    assert routes[2]["chosen"] == "patient@1/classes-w0"

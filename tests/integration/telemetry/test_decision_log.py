@@ -92,7 +92,7 @@ def test_what_was_appended_survives_sigkill_of_the_writer_and_the_next_one_goes_
         writer.send_signal(signal.SIGKILL)
         rest = writer.stdout.read().split()
         acknowledged = int(rest[-1]) if rest else acknowledged
-        writer.wait(timeout=20)
+        writer.wait(timeout=60)
         writer.stdout.close()
         contents = read_log(tmp_path, "w")
         records = contents.records()

@@ -1,9 +1,13 @@
 """WebSockets through the shell: who may open one, and what the native application gets (L4-28)."""
 
+import time
+from socket import create_connection
+
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from plumbline.serving.gateway.limits import GatewayLimits
 from plumbline.serving.gateway.parts import GatewayOptions
 from plumbline.serving.gateway.server import ServerKind
 from plumbline.testing.gateways import FakeAuthenticator, fake_gateway, running_gateway
@@ -27,7 +31,7 @@ async def native(scope, receive, send):
 
 
 def opened(gateway, path="/ws", **how):
-    return connect(f"ws://{gateway.host}:{gateway.port}{path}", open_timeout=10, **how)
+    return connect(f"ws://{gateway.host}:{gateway.port}{path}", open_timeout=60, **how)
 
 
 def refused(gateway, **how):
@@ -42,7 +46,7 @@ def test_a_socket_reaches_the_native_application_as_its_principal(kind):
         for _ in range(2):
             with opened(gateway) as socket:
                 socket.send("hello")
-                assert socket.recv(timeout=10) == "local: hello"
+                assert socket.recv(timeout=60) == "local: hello"
 
 
 @both
@@ -53,7 +57,7 @@ def test_a_page_of_another_origin_opens_no_socket(kind):
         assert refused(gateway, path="/elsewhere") == 403
         with opened(gateway, origin=PAGE) as socket:
             socket.send("hello")
-            assert socket.recv(timeout=10) == "local: hello"
+            assert socket.recv(timeout=60) == "local: hello"
 
 
 @both
@@ -64,8 +68,21 @@ def test_with_keys_a_wrong_one_is_refused_and_without_one_the_native_application
         assert refused(gateway, additional_headers={"x-api-key": "wrong"}) == 403
         with opened(gateway) as socket:
             socket.send("hello")
-            assert socket.recv(timeout=10) == "nobody: hello"
+            assert socket.recv(timeout=60) == "nobody: hello"
         key = {"authorization": "Bearer client-key"}
         with opened(gateway, additional_headers=key) as socket:
             socket.send("hello")
-            assert socket.recv(timeout=10) == "key-client: hello"
+            assert socket.recv(timeout=60) == "key-client: hello"
+
+
+@both
+def test_a_socket_on_a_connection_that_was_used_before_outlives_the_limit_of_idle_ones(kind):
+    limits = GatewayLimits(header_timeout_s=0.3)
+    with running_gateway(fake_gateway(native=native, limits=limits), kind) as gateway:
+        kept = create_connection((gateway.host, gateway.port), timeout=60)
+        kept.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+        with connect(f"ws://{gateway.host}:{gateway.port}/ws", sock=kept, open_timeout=60) as socket:
+            time.sleep(1.0)
+            socket.send("still there")
+            assert socket.recv(timeout=60) == "local: still there"

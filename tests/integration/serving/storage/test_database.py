@@ -28,7 +28,7 @@ from plumbline.testing.task_stores import A, queued_record
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await test()
 
     asyncio.run(bounded())

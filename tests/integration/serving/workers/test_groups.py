@@ -25,7 +25,7 @@ from plumbline.testing.worker_pools import ECHO, call, in_time, spec, values
 from plumbline.testing.worker_sessions import RefusedOnPurpose
 
 WORKER = (sys.executable, "-m", "plumbline.testing.worker_entry")
-QUICK = PoolOptions(backoff_s=0.02, max_backoff_s=0.2, watch_interval_s=0.02)
+QUICK = PoolOptions(backoff_s=0.02, max_backoff_s=0.2, watch_interval_s=0.02, stall_floor_s=60.0)
 FROZEN_SOON = replace(QUICK, stall_floor_s=1.0)
 
 
@@ -50,7 +50,7 @@ def with_pool(work: Callable[[GroupedPool], Awaitable[None]], classes: PoolOptio
             await pool.load(spec())
             await work(pool)
         finally:
-            await pool.stop(drain=False, timeout_s=5.0)
+            await pool.stop(drain=False, timeout_s=60.0)
 
     in_time(run())
 
@@ -165,7 +165,7 @@ def test_what_a_worker_printed_is_found_by_its_name_in_any_group() -> None:
     async def work(pool: GroupedPool) -> None:
         await pool.load(python())
         await pool.infer(python().ref, call("p", do="print:3", model="cls"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "xxx" not in pool.output("classes-w0"):
                 await asyncio.sleep(0.01)
         assert pool.output("w0") == ""

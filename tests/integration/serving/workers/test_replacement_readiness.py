@@ -20,7 +20,7 @@ from plumbline.serving.workers.pool import ProcessPool
 from plumbline.testing.worker_pools import ECHO, call, in_time, spec, values
 
 WORKER = (sys.executable, "-m", "plumbline.testing.worker_entry")
-QUICK = PoolOptions(backoff_s=0.02, max_backoff_s=0.2, watch_interval_s=0.02)
+QUICK = PoolOptions(backoff_s=0.02, max_backoff_s=0.2, watch_interval_s=0.02, stall_floor_s=60.0)
 SLOW = VersionRef(model="slow", version="1")
 
 
@@ -66,7 +66,7 @@ def test_a_version_that_is_back_answers_while_another_is_still_being_loaded(tmp_
         gate.touch()
         assert await answered(pool, SLOW, "slow") == [7.0]
         assert set(pool.workers()[0].versions) == {str(SLOW), str(ECHO)}
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
 
@@ -89,10 +89,11 @@ def test_accepted_calls_of_a_version_wait_until_it_is_back_and_are_answered_once
         await pool.load(spec())
         await pool.load(spec("gate:open", model="slow", folder=tmp_path))
         waiting = [
-            asyncio.ensure_future(pool.infer(SLOW, call(f"w{n}", [float(n)], "sleep:0.3", model="slow")))
+            asyncio.ensure_future(pool.infer(SLOW, call(f"w{n}", [float(n)], "sleep:0.6", model="slow")))
             for n in range(3)
         ]
-        await asyncio.sleep(0.05)
+        while len(pool._places["w0"].sent) < 3:
+            await asyncio.sleep(0.001)
         gate.unlink()
         kill(pool)
         while pool.workers()[0].generation < 2 or pool.workers()[0].pid == 0:
@@ -107,7 +108,7 @@ def test_accepted_calls_of_a_version_wait_until_it_is_back_and_are_answered_once
             assert (again.reason, again.chosen) == ("sent_again", "slow@1/w0")
             assert again.fields["waited_ns"] > 0
         assert await answered(pool, ECHO, "fast") == [7.0]
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
 
@@ -135,6 +136,6 @@ def test_a_version_that_cannot_be_loaded_again_keeps_no_other_from_serving_and_c
         assert pool.workers()[0].generation == 2
         broken.unlink()
         assert await answered(pool, SLOW, "slow") == [7.0]
-        await pool.stop(drain=True, timeout_s=5.0)
+        await pool.stop(drain=True, timeout_s=60.0)
 
     in_time(run())
