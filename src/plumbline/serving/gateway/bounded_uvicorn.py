@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Generator
 from urllib.parse import unquote
 
@@ -47,7 +48,6 @@ class BoundedUvicorn:
             interface="asgi3",
             proxy_headers=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=max(1, round(limits.header_timeout_s)),
             timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
@@ -82,7 +82,10 @@ def _bounded_protocol(limits: GatewayLimits) -> type[HttpToolsProtocol]:
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """One connection. `_is_in_head` from the first byte of a head to its end."""
+    """One connection. `_is_in_head` from the first byte of a head to its end.
+
+    One timer a connection looks for idleness; one for each answer would cost more than parsing the request.
+    """
 
     head_timeout_s: float
     most_head_bytes: int
@@ -96,18 +99,21 @@ class _BoundedProtocol(HttpToolsProtocol):
     _drained_bytes = 0
     _drain_until_s = 0.0
     _drain_timer: asyncio.TimerHandle | None = None
+    _idle_timer: asyncio.TimerHandle | None = None
+    _answered_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._behind: deque[Exchange] = deque()
         self._head_timer = self.loop.call_later(self.head_timeout_s, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self._stop_draining()
+        self._stop_idle_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -160,10 +166,10 @@ class _BoundedProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )  # fmt: skip
         if before is None or before.response_complete:
-            self._start_asgi_task(exchange, self.app)
+            exchange.start(self.app)
         else:  # its turn comes when the answers before it have left
             self.flow.pause_reading()
-            self.pipeline.appendleft((exchange, self.app))
+            self._behind.append(exchange)
 
     def on_body(self, body: bytes) -> None:
         if self.cycle.response_complete:
@@ -189,7 +195,25 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._drained_bytes = 0
             self._drain_until_s = self.loop.time() + self.drain_timeout_s
             self._drain_timer = self.loop.call_later(_IDLE_S, self._look_at_draining, 0)
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._behind:
+            self._behind.popleft().start(self.app)
+        else:
+            self._answered_s = self.loop.time()
+            if self._idle_timer is None:
+                self._idle_timer = self.loop.call_later(self.head_timeout_s, self._look_at_idleness)
+
+    def _look_at_idleness(self) -> None:
+        idle_s = self.loop.time() - self._answered_s
+        if not self.cycle.response_complete or self._is_in_head:
+            idle_s = 0.0  # the end of its request, or the timer of the head, has the next word
+        if idle_s >= self.head_timeout_s:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(self.head_timeout_s - idle_s, self._look_at_idleness)
 
     def _look_at_draining(self, before_bytes: int) -> None:
         if self._drained_bytes == before_bytes or self.loop.time() > self._drain_until_s:
@@ -200,6 +224,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _upgrade(self) -> None:
         if self._should_upgrade():
             self._stop_head_timer()
+            self._stop_idle_timer()
             self.handle_websocket_upgrade()
         elif self.cycle is not None:
             self.cycle.keep_alive = (
@@ -223,6 +248,11 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     def _stop_draining(self) -> None:
         if self._drain_timer is not None:

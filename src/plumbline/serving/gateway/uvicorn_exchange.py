@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
+    from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
 
 __all__ = ["AnswerBroken", "Exchange"]
 
@@ -31,7 +32,12 @@ class Exchange(RequestResponseCycle):
     """
 
     _held: bytes | None = None
+    _task: asyncio.Task[None] | None = None
     ends_connection = False
+
+    def start(self, application: ASGI3Application) -> None:
+        """Begin to ask the application. It is told of a lost connection by `receive`."""
+        self._task = asyncio.get_running_loop().create_task(self.run_asgi(application))
 
     async def send(self, message: ASGISendEvent) -> None:
         """Take a message of the application. Waits only while the client does not read."""
