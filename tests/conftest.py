@@ -6,8 +6,10 @@ None touches the user's own cache either.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
+import time
 import zlib
 from pathlib import Path
 
@@ -29,10 +31,17 @@ hypothesis.settings.load_profile("plumbline")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Set before any test imports the package. The workers of one run share the folder.
-_session = os.environ.setdefault("PLUMB_TEST_SESSION", str(os.getpid()))
+# Set before any test imports the package. The workers of one run share the folder; who made it removes it.
+_owns_cache = "PLUMB_TEST_SESSION" not in os.environ
+_session = os.environ.setdefault("PLUMB_TEST_SESSION", f"{os.getpid()}-{time.time_ns()}")
 _cache = Path(tempfile.gettempdir()) / f"plumb-tests-{os.getuid()}" / _session
 os.environ["XDG_CACHE_HOME"] = str(_cache)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What a run compiled goes with it: it is some fifty megabytes."""
+    if _owns_cache:
+        shutil.rmtree(_cache, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
