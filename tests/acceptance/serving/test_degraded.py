@@ -79,7 +79,8 @@ def degraded_components(server: Any) -> set[str]:
     families = text_string_to_metric_families(server.get("/metrics")[2].decode())
     found = [s for f in families for s in f.samples if s.name == "plumbline_component_degraded"]
     assert {s.labels["component"] for s in found} == {
-        "the decision log of routes", "the decision log of w0", "the store of tasks", "the record of canaries"
+        "the decision log of routes", "the decision log of w0", "the store of tasks",
+        "the record of canaries", "the repository",
     }  # fmt: skip
     return {s.labels["component"] for s in found if s.value}
 

@@ -69,10 +69,15 @@ def test_empty_version_folders_and_a_folder_that_vanishes_in_a_real_server(
     tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [2.0]}
     status, _, answer = server.post("/v2/models/negate/infer", {"inputs": [tensor]})
     assert (status, answer["outputs"][0]["data"]) == (200, [-2.0])
-    assert server.get("/health/ready")[0] == 200
+    status, _, readiness = server.get("/health/ready")
+    assert status == 200
+    assert any(said.startswith("the repository: ") for said in readiness["checks"]["degraded"])
 
     (tmp_path / "away").rename(models)
     end = time.monotonic() + 60
     while server.post("/v2/repository/models/later/load", {})[0] != 200 and time.monotonic() < end:
         time.sleep(0.05)
     assert server.post("/v2/models/later/infer", {"inputs": [tensor]})[0] == 200
+    while server.get("/health/ready")[2]["checks"]["degraded"] and time.monotonic() < end:
+        time.sleep(0.05)
+    assert server.get("/health/ready")[2]["checks"]["degraded"] == []

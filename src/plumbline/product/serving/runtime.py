@@ -24,7 +24,7 @@ from plumbline.product.serving.plan_shelf import PlanShelf
 from plumbline.product.serving.prepare import prepare_apart
 from plumbline.product.serving.worker import make_scheduler, session_opener, worker_command
 from plumbline.product.serving.worker_trace import WorkerTrace
-from plumbline.scheduling.policies.registry import open_policy
+from plumbline.scheduling.policies.registry import open_policy, policy_opener
 from plumbline.serving.decisions import LoggedDecisions
 from plumbline.serving.devices.discovery import HardwareDevices
 from plumbline.serving.devices.inventory import DeviceManager
@@ -158,7 +158,11 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
             directory.unready,
             {"the decision log of routes": routes.trouble},
             directory.absent,
-            {"the store of tasks": store.trouble, "the record of canaries": rollouts.trouble},
+            {
+                "the repository": directory.repository_trouble,
+                "the store of tasks": store.trouble,
+                "the record of canaries": rollouts.trouble,
+            },
         )
         observation.watch(directory, pool, routed, health.components)
         _keep_running(observation.sample(store), "metrics samples", stack)
@@ -166,7 +170,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
         yield Runtime(
             options=options, clock=clock, events=events, pool=pool, directory=directory,
             inference=inference, tasks=tasks, devices=devices,
-            decisions=LoggedDecisions(folder / "logs"), plans=plans,
+            decisions=LoggedDecisions(folder / "logs", policy_opener(options.worker.policy)), plans=plans,
             health=health,
             keys=KeyRing(key_store, clock, authenticator.forget if authenticator else lambda: None),
             authenticator=authenticator, logs=folder / "logs", observation=observation,

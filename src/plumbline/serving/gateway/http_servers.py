@@ -1,4 +1,4 @@
-"""HTTP servers under the gateway: granian, and uvicorn as the second. Both run in the caller's event loop.
+"""HTTP servers under the gateway: uvicorn and granian. Both run in the caller's event loop.
 
 What they refuse by themselves, before the gateway sees a request, is bare: no problem document and no request
 id. `docs/reference/http-api.md` lists it.
