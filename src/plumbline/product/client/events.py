@@ -19,6 +19,8 @@ __all__ = ["follow_events"]
 
 _OPERATION = "GET /ws"
 _MAX_MESSAGE_BYTES = 1 << 20
+_CLOSE_S = 0.5
+"""For the farewell of a caller that has enough: with events unread the library would not see the answer."""
 
 
 def follow_events(
@@ -50,6 +52,7 @@ def follow_events(
             max_size=_MAX_MESSAGE_BYTES,
             proxy=None,
             ping_interval=None,
+            close_timeout=_CLOSE_S,
         )
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
