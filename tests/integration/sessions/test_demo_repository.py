@@ -96,6 +96,7 @@ def test_repository_is_written_once_and_answers_plain_text(tmp_path: Path) -> No
         assert (np.diff(result.outputs["scores"][0]) <= 0).all()
     finally:
         engine.stop(drain=True, timeout_s=20)
+        engine.close()
 
 
 @pytest.mark.slow
