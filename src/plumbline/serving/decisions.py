@@ -7,7 +7,7 @@ A segment begins with a snapshot, so only those that name the request are replay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from plumbline.contracts.records import decode_record
 from plumbline.contracts.requests import RequestId
 from plumbline.scheduling.explanation import Explanation, RequestNotLogged, explain
 from plumbline.scheduling.explanation_text import explanation_lines
+from plumbline.scheduling.policies.registry import open_policy
+from plumbline.scheduling.policy import SchedulingPolicy
 from plumbline.scheduling.spans import LaunchSpan, read_spans
 from plumbline.telemetry.decision_log_files import SUFFIX, log_names, read_segment, segment_files
 
@@ -28,10 +30,11 @@ class LoggedDecisions:
 
     Args:
         folder: holds all logs of this gateway, in folders of any depth.
+        policy: makes a policy from the name in a log.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, policy: Callable[[str], SchedulingPolicy] = open_policy) -> None:
+        self._folder, self._policy = folder, policy
         self._reading = asyncio.Lock()
 
     async def explain(self, request: RequestId) -> Mapping[str, Any]:
@@ -41,7 +44,7 @@ class LoggedDecisions:
             RequestNotLogged: no kept record names it.
         """
         async with self._reading:
-            return await asyncio.to_thread(explain_from_logs, self._folder, request)
+            return await asyncio.to_thread(explain_from_logs, self._folder, request, self._policy)
 
     async def timeline(self, last: int) -> Sequence[Mapping[str, Any]]:
         """The last launches of every worker, by begin."""
@@ -49,7 +52,9 @@ class LoggedDecisions:
             return await asyncio.to_thread(_timeline, self._folder, last)
 
 
-def explain_from_logs(folder: Path, request: str) -> dict[str, Any]:
+def explain_from_logs(
+    folder: Path, request: str, policy: Callable[[str], SchedulingPolicy] = open_policy
+) -> dict[str, Any]:
     """What all logs below a folder say of a request.
 
     Returns:
@@ -58,11 +63,12 @@ def explain_from_logs(folder: Path, request: str) -> dict[str, Any]:
     Raises:
         RequestNotLogged: none names it.
         DecisionLogDamaged, ReplayDiverged: a log that names it is not what was written.
+        RulesDiffer, PolicyUnknown: it was decided by other rules than those that are here.
     """
     found: dict[str, Explanation] = {}
     for name, bodies in _naming(folder, request.encode()):
         try:
-            found[name] = explain(bodies, request)
+            found[name] = explain(bodies, request, policy=policy)
         except RequestNotLogged:  # the bytes belong to another id that contains this one
             continue
     if not found:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import pytest
@@ -19,12 +20,13 @@ from plumbline.scheduling.decisions import DecisionCore
 from plumbline.scheduling.explanation import explain
 from plumbline.scheduling.launch import Launch
 from plumbline.scheduling.policies.priority import PriorityPolicy
-from plumbline.scheduling.policies.registry import open_policy
+from plumbline.scheduling.policies.registry import PolicyUnknown, open_policy, policy_opener
 from plumbline.scheduling.recording import DecisionRecorder
 from plumbline.scheduling.refusals import QueueFull
 from plumbline.scheduling.replay import ReplayDiverged, replay
 from plumbline.scheduling.request import BatchTerms, ExecutionRequest
 from plumbline.scheduling.rules import RulesDiffer, fingerprint_of
+from plumbline.serving.decisions import explain_from_logs
 from plumbline.telemetry.decision_log import DecisionLog, DecisionLogFailed
 from plumbline.telemetry.decision_log_reader import read_log
 from plumbline.testing.policies import generated_requests
@@ -183,6 +185,40 @@ class FullJournal:
 
     def note(self, stopped_because: str | None, missed: int) -> None:
         self.notes.append((stopped_because, missed))
+
+
+class Newest(PriorityPolicy):
+    """A policy of a user, which no package offers by its name."""
+
+    name: ClassVar[str] = "newest"
+
+    def enter(self, request: ExecutionRequest, arrival: int) -> tuple[int, ...]:
+        return (-arrival, arrival)
+
+
+def test_a_log_of_a_policy_of_the_users_replays_and_is_explained_where_its_place_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L4-05, X-70: the log has its own name for it and is not believed where the code is."""
+    module = types.ModuleType("policies_of_a_user")
+    module.Newest = Newest  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "policies_of_a_user", module)
+    place = "policies_of_a_user:Newest"
+    record_load(tmp_path, place)
+    assert main(["replay", str(tmp_path)]) != 0
+    assert "policy_unknown" in capsys.readouterr().err
+    code, text = run_cli(capsys, "replay", str(tmp_path), "--policy", place)
+    assert code == 0
+    assert f"newest {fingerprint_of(Newest())}" in text
+    log = read_log(tmp_path, "worker-0")
+    request = [record for record in log.records() if isinstance(record, Arrival)][-1].request.id
+    code, text = run_cli(capsys, "explain", request, "--log", str(tmp_path), "--policy", place)
+    assert code == 0
+    assert "policy newest" in text
+    with pytest.raises(PolicyUnknown):
+        explain_from_logs(tmp_path, request)
+    explained = explain_from_logs(tmp_path, request, policy_opener(place))
+    assert explained["logs"]["worker-0"]["policy"] == "newest"
 
 
 def test_a_journal_that_fails_stops_the_recording_and_not_the_scheduling() -> None:

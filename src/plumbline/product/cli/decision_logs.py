@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from plumbline.scheduling.policy import SchedulingPolicy
     from plumbline.scheduling.replay import Replayed, Watcher
     from plumbline.telemetry.decision_log_reader import LogContents
 
-__all__ = ["find_logs", "replay_log"]
+__all__ = ["add_policy", "find_logs", "replay_log"]
 
 
 def find_logs(place: str, name: str | None = None) -> list[LogContents]:
@@ -31,7 +34,22 @@ def find_logs(place: str, name: str | None = None) -> list[LogContents]:
     return chosen
 
 
-def replay_log(log: LogContents, watch: Watcher | None = None, *, any_rules: bool = False) -> Replayed:
+def add_policy(parser: ArgumentParser) -> None:
+    """The argument that says where the policy of a log is."""
+    parser.add_argument(
+        "--policy",
+        metavar="MODULE:CLASS",
+        help="the policy of the log, where no package offers it by its name",
+    )
+
+
+def replay_log(
+    log: LogContents,
+    policy: Callable[[str], SchedulingPolicy],
+    watch: Watcher | None = None,
+    *,
+    any_rules: bool = False,
+) -> Replayed:
     """Replay a log from its first kept segment; the chain goes on where that one began.
 
     Raises:
@@ -41,5 +59,10 @@ def replay_log(log: LogContents, watch: Watcher | None = None, *, any_rules: boo
     from plumbline.scheduling.replay import replay
 
     return replay(
-        log.bodies, first=log.stored[0].number, previous=log.previous, watch=watch, any_rules=any_rules
+        log.bodies,
+        first=log.stored[0].number,
+        previous=log.previous,
+        policy=policy,
+        watch=watch,
+        any_rules=any_rules,
     )

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from plumbline.product.cli.answer import Answer
 from plumbline.product.cli.arguments import add_document_file
+from plumbline.product.cli.decision_logs import add_policy
 from plumbline.product.cli.server_command import add_server, open_client
 
 
@@ -18,6 +19,7 @@ def configure(parser: ArgumentParser) -> None:
         help="a folder of decision logs, or the file of one segment; else a server is asked",
     )
     parser.add_argument("--name", metavar="NAME", help="with --log: only the log of this name")
+    add_policy(parser)
     add_server(parser)
     add_document_file(parser)
 
@@ -35,11 +37,13 @@ def _explain_logs(arguments: Namespace) -> Answer:
     from plumbline.product.cli.decision_logs import find_logs
     from plumbline.scheduling.explanation import RequestNotLogged, explain
     from plumbline.scheduling.explanation_text import explanation_lines
+    from plumbline.scheduling.policies.registry import policy_opener
 
+    policy = policy_opener(arguments.policy)
     documents, lines = [], []
     for log in find_logs(arguments.log, arguments.name):
         try:
-            explanation = explain(log.bodies, arguments.request)
+            explanation = explain(log.bodies, arguments.request, policy=policy)
         except RequestNotLogged:
             continue
         documents.append({"log": log.name, **explanation.to_dict()})

@@ -8,6 +8,7 @@ from typing import Any
 
 from plumbline.product.cli.answer import Answer, table, write_text
 from plumbline.product.cli.arguments import add_document_file
+from plumbline.product.cli.decision_logs import add_policy
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -21,15 +22,18 @@ def configure(parser: ArgumentParser) -> None:
         action="store_true",
         help="try it also where the log states other rules of scheduling than those that are here",
     )
+    add_policy(parser)
     add_document_file(parser)
 
 
 def execute(arguments: Namespace) -> Answer:
     """Check every byte, decide everything again, and say what was found."""
     from plumbline.product.cli.decision_logs import find_logs, replay_log
+    from plumbline.scheduling.policies.registry import policy_opener
 
+    policy = policy_opener(arguments.policy)
     logs = find_logs(arguments.log, arguments.name)
-    found = [(log, replay_log(log, any_rules=arguments.any_rules)) for log in logs]
+    found = [(log, replay_log(log, policy, any_rules=arguments.any_rules)) for log in logs]
     if arguments.perfetto or arguments.svg:
         _draw(arguments, logs)
     documents: list[dict[str, Any]] = []

@@ -20,7 +20,7 @@ from plumbline.scheduling.policies.priority import PriorityPolicy
 from plumbline.scheduling.policies.rate_monotonic import RateMonotonicPolicy
 from plumbline.scheduling.policy import SchedulingPolicy
 
-__all__ = ["GROUP", "PolicyUnknown", "PolicyUnusable", "open_policy", "policy_names"]
+__all__ = ["GROUP", "PolicyUnknown", "PolicyUnusable", "open_policy", "policy_names", "policy_opener"]
 
 GROUP = "plumbline.scheduling_policies"
 
@@ -84,6 +84,23 @@ def open_policy(name: str) -> SchedulingPolicy:
     if entry is None:
         raise PolicyUnknown(name=name[:100], known=", ".join(policy_names()))
     return _made(name, entry.load)
+
+
+def policy_opener(given: str | None) -> Callable[[str], SchedulingPolicy]:
+    """`open_policy` for the names in a log, which also knows the policy that was given as `module:Class`.
+
+    A log names a policy as it calls itself and is never believed where its code is: who replays says that.
+
+    Args:
+        given: as to `open_policy`; None for none.
+
+    Raises:
+        PolicyUnknown, PolicyUnusable: as `open_policy`.
+    """
+    if given is None:
+        return open_policy
+    name = open_policy(given).name
+    return lambda logged: open_policy(given if logged == name else logged)
 
 
 def _installed() -> dict[str, EntryPoint]:
