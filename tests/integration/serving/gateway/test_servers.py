@@ -96,7 +96,8 @@ def test_a_chunked_body_is_bounded_while_it_streams(kind):
 
 @both
 def test_a_slow_body_is_answered_with_408(kind):
-    with running_gateway(fake_gateway(limits=GatewayLimits(body_timeout_s=0.2)), kind) as gateway:
+    limits = GatewayLimits(body_timeout_s=0.2, drain_timeout_s=0.2)
+    with running_gateway(fake_gateway(limits=limits), kind) as gateway:
         head = b"POST %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 50\r\n\r\n{"
         found = exchange(gateway, head % INFER.encode())
         assert found.startswith(b"HTTP/1.1 408")
