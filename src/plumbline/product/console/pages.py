@@ -8,7 +8,7 @@ __all__ = ["reference_page", "status_page"]
 
 
 def status_page() -> bytes:
-    """The page of `/`: models, memory plans, workers, queue, launches, events. It fetches everything it shows."""
+    """The page of `/`: models, memory plans, workers, queue, launches, events. It fetches what it shows."""
     return _page("status", "plans")
 
 

@@ -47,9 +47,7 @@ class _Svg(Response):
     media_type = "image/svg+xml"
 
 
-@router.get(
-    "/{model}/versions/{version}/plan", responses=errors(404, 409), summary="Its memory plans"
-)
+@router.get("/{model}/versions/{version}/plan", responses=errors(404, 409), summary="Its memory plans")
 async def read_plans(model: _Name, version: _Version, parts: Parts, caller: Reader) -> VersionPlans:
     """Arenas, and each buffer with its place and life; of every model of a pipeline."""
     ref, digest = _known(parts, model, version)
