@@ -115,6 +115,7 @@ def started(line: str, folder: Path) -> Iterator[None]:
             server.wait(timeout=120)
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_server_of_the_readme_answers_as_written(tmp_path: Path) -> None:
     """From the model of the example to its explanation (L4-01, L4-17). Only the port and the store differ."""
     page = layers.ROOT / "README.md"

@@ -23,7 +23,7 @@ def test_the_commands_of_the_tutorial_do_what_it_says(start_server: Any, tmp_pat
     def paste(block: str, address: str = "") -> str:
         text = block.replace("http://127.0.0.1:8000", address)
         done = subprocess.run(
-            ["bash", "-euc", text], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-euc", text], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, (block, done.stderr)
         assert '"code":' not in done.stdout, (block, done.stdout)

@@ -246,7 +246,7 @@ def test_the_first_key_is_made_in_the_store_and_is_the_only_way_in(keyed: Any, t
     revoked = plumb("keys", "revoke", key.split("_")[1], "--state", str(keyed.server.state))
     assert revoked.returncode == 0, revoked.stderr
     with Client(keyed.base, key=key) as client, pytest.raises(ServerRefusal) as caught:
-        ask_for(client, 10.0)
+        ask_for(client, 60.0)
     assert caught.value.code == "policy.api_key"
 
 
