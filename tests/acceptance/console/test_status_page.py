@@ -37,6 +37,8 @@ def test_models_workers_and_memory_are_those_of_the_server(server: Any, page: An
         assert version in shown
     assert "arenas" in shown
     assert "x FP32[n×16]" in shown
+    assert "not stated" in shown, "the class states no memory"
+    assert page.text("#memory").endswith(", 1 not stated")
     worker = server.workers()[0]
     assert str(worker["pid"]) in page.text("#workers").replace(",", "")
     assert page.text("#worker-count") == str(len(server.workers()))

@@ -122,7 +122,8 @@
       versions.map((version) => modelRow(version, counted.get(`${version.model}@${version.version}`), largest)));
     plans.follow(versions);
     const planned = versions.reduce((sum, version) => sum + (version.memory_bytes || 0), 0);
-    say("memory", bytes(planned));
+    const unstated = versions.filter((version) => (version.memory_unstated || []).length).length;
+    say("memory", unstated ? `${bytes(planned)}, ${count(unstated)} not stated` : bytes(planned));
   }
 
   function modelRow(version, counts, largest) {
