@@ -13,12 +13,15 @@ from onnx import TensorProto, helper
 from onnx_models import FLOAT, INT64, compute, model, value
 
 from plumbline.compiler.importers.onnx import ImportOptions, import_onnx
+from plumbline.compiler.importers.onnx.convert import NEWEST_OPSET
 from plumbline.compiler.importers.onnx.refusals import (
     BindingRefused,
     DataDependentShape,
     InputShapeUnknown,
+    InputTypeUnsupported,
     NodeRefused,
     OperatorUnsupported,
+    OpsetTooNew,
     SymbolUnbounded,
 )
 from plumbline.errors import PlumblineError, Recoverability
@@ -147,13 +150,66 @@ def test_symbol_is_bound_by_its_name_in_the_file_or_by_its_plain_form(name: str)
     assert import_onnx(SYMBOLIC, ImportOptions(symbols={name: 4})).symbols == {"batch_size": 4}
 
 
-@pytest.mark.parametrize("shape", [None, [None, 3]])
-def test_input_without_rank_or_extent_needs_its_shape(shape: Any) -> None:
-    unnamed = single("Relu", ["x"], [value("x", FLOAT, shape)])
-    with pytest.raises(InputShapeUnknown, match="--shape x="):
-        import_onnx(unnamed)
-    graph = import_onnx(unnamed, ImportOptions(shapes={"x": (5, 3)}))
+@pytest.mark.parametrize("shape", [None, [None, 3], [-1, 3]])
+def test_input_without_rank_or_extent_takes_the_shape_that_is_given(shape: Any) -> None:
+    graph = import_onnx(
+        single("Relu", ["x"], [value("x", FLOAT, shape)]), ImportOptions(shapes={"x": (5, 3)})
+    )
     assert graph.type_of(graph.inputs["x"]).shape == (5, 3)
+
+
+def test_input_without_rank_needs_its_shape() -> None:
+    with pytest.raises(InputShapeUnknown, match="--shape x="):
+        import_onnx(single("Relu", ["x"], [value("x", FLOAT, None)]))
+
+
+@pytest.mark.parametrize("left_open", [None, -1])
+def test_axis_without_a_name_gets_one_that_a_bound_can_be_given_for(left_open: Any) -> None:
+    """Classifiers of scikit-learn and files of older exporters name none of their axes."""
+    two = single("Add", ["x", "a b"], [value(n, FLOAT, [left_open, left_open, 3]) for n in ("x", "a b")])
+    with pytest.raises(SymbolUnbounded, match="input 'x', axis 0: symbol 'batch' needs a bound"):
+        import_onnx(two)
+    with pytest.raises(SymbolUnbounded, match="input 'a b', axis 1: symbol 'a_b_1' needs a bound"):
+        import_onnx(two, ImportOptions(symbols={"batch": 4, "x_1": 5}))
+    one = single("Relu", ["x"], [value("x", FLOAT, [left_open, left_open, 3])])
+    graph = import_onnx(one, ImportOptions(symbols={"batch": 4, "x_1": 5}))
+    assert graph.symbols == {"batch": 4, "x_1": 5}
+    assert [str(d) for d in graph.type_of(graph.inputs["x"]).shape] == ["batch", "x_1", "3"]
+
+
+def test_first_axes_without_a_name_are_one_batch() -> None:
+    """Two inputs with rows of one request can be added: their open first axes are the same number."""
+    rows = [value(n, FLOAT, [None, 3]) for n in ("x", "z")]
+    graph = import_onnx(single("Add", ["x", "z"], rows), ImportOptions(symbols={"batch": 4}))
+    assert [str(d) for d in graph.type_of(graph.outputs["y"]).shape] == ["batch", "3"]
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [(TensorProto.STRING, "string"), (TensorProto.COMPLEX64, "complex64"), (TensorProto.INT4, "int4")],
+)
+def test_input_of_a_type_that_nothing_computes_with_is_refused_with_the_types_that_are(
+    code: int, found: str
+) -> None:
+    with pytest.raises(InputTypeUnsupported, match=f"a tensor of {found}; .*float32, uint8.*bfloat16"):
+        import_onnx(single("Identity", ["x"], [value("x", code, [2])]))
+
+
+def test_input_that_is_a_sequence_is_refused_as_one() -> None:
+    sequence = helper.make_tensor_sequence_value_info("x", FLOAT, [2])
+    with pytest.raises(InputTypeUnsupported, match="'x' is a sequence, a map"):
+        import_onnx(single("SequenceLength", ["x"], [sequence]))
+
+
+def test_opset_that_came_after_this_importer_is_refused_by_number() -> None:
+    """What an operator means may change with an opset, so an unknown one is not guessed at."""
+    with pytest.raises(OpsetTooNew, match=f"opset {NEWEST_OPSET + 1} .* newest known here is {NEWEST_OPSET}"):
+        import_onnx(single("Relu", ["x"], [X], opset=NEWEST_OPSET + 1))
+    assert import_onnx(single("Relu", ["x"], [X], opset=NEWEST_OPSET)).outputs
+
+
+def test_newest_opset_is_that_of_the_suite_that_is_run() -> None:
+    assert onnx.defs.onnx_opset_version() == NEWEST_OPSET
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_an_absurd_tensor_shape_is_refused(dims: list[int]) -> None:
     assert "'w'" in error.message
 
 
-@pytest.mark.parametrize("dims", [[-1], [1 << 62, "n", 1 << 62]])
+@pytest.mark.parametrize("dims", [[-2], [1 << 62, "n", 1 << 62]])
 def test_an_absurd_declared_shape_is_refused(dims: list[int | str]) -> None:
     value = helper.make_tensor_value_info("x", 1, dims)
     error = refusal(ShapeError, model_with_graph(sub(11, value.SerializeToString())))

@@ -17,6 +17,7 @@ from plumbline.compiler.importers.onnx.refusals import (
     InputShapeUnknown,
     NodeRefused,
     OperatorUnsupported,
+    OpsetTooNew,
     needed_for,
 )
 from plumbline.compiler.importers.onnx.registry import Converted, find_converter
@@ -32,7 +33,10 @@ from plumbline.compiler.importers.onnx_wire import (
 )
 from plumbline.kernels.contract import AttributeRefused, DTypeRefused, ShapeRefused
 
-__all__ = ["ImportOptions", "Walk", "import_onnx"]
+__all__ = ["NEWEST_OPSET", "ImportOptions", "Walk", "import_onnx"]
+
+NEWEST_OPSET = 28
+"""Of the default domain: the newest of which the suite of the standard is run."""
 
 MAX_EXPANSION_DEPTH = 16
 
@@ -81,13 +85,21 @@ class Walk:
         for value in graph.inputs:
             if value.name not in scope:
                 scope[value.name] = inputs.add(value)
-        self.nodes(graph, scope, dict(self._model.opset_imports))
+        self.nodes(graph, scope, self._opsets())
         for value in graph.outputs:
             tensor = scope.get(value.name)
             if tensor is None:
                 raise InputShapeUnknown(input=value.name, reason="the output has no dense tensor value")
             self.builder.output(value.name, tensor)
         return self.builder.build()
+
+    def _opsets(self) -> Mapping[str, int]:
+        """The opset of each domain. A later one may mean something else by an operator of the same name."""
+        opsets = dict(self._model.opset_imports)
+        opset = max(opsets.get("", 0), opsets.get("ai.onnx", 0))
+        if opset > NEWEST_OPSET:
+            raise OpsetTooNew(opset=opset, newest=NEWEST_OPSET)
+        return opsets
 
     # -- nodes ---------------------------------------------------------------------------------------------
 

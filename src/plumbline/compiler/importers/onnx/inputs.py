@@ -13,12 +13,21 @@ from plumbline.compiler.graph.constant import ArrayConstant
 from plumbline.compiler.graph.graph import TensorID
 from plumbline.compiler.importers.limits import ImportLimits
 from plumbline.compiler.importers.onnx.node import DTYPES
-from plumbline.compiler.importers.onnx.refusals import BindingRefused, InputShapeUnknown, SymbolUnbounded
+from plumbline.compiler.importers.onnx.refusals import (
+    BindingRefused,
+    InputShapeUnknown,
+    InputTypeUnsupported,
+    SymbolUnbounded,
+)
 from plumbline.compiler.importers.onnx_wire import OnnxGraph, OnnxValueInfo
+from plumbline.compiler.importers.onnx_wire.data_types import find_data_type
 from plumbline.contracts.dims import Dim, symbol
 from plumbline.contracts.tensors import DType, TensorType
 
 __all__ = ["ImportOptions", "InputReader"]
+
+OPEN_LEADING = "batch"
+"""Name of the first axis of every input that leaves it open: requests come in rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +35,9 @@ class ImportOptions:
     """What the caller says about a model.
 
     Attributes:
-        symbols: bound of each named symbolic dimension.
-        shapes: shape of inputs whose axes the model leaves open (or to make symbolic ones static).
+        symbols: bound of each symbolic dimension. An axis without a name gets one: the first of an input is
+            `batch`, which all inputs share, another is `INPUT_AXIS`.
+        shapes: shape of inputs whose rank the model leaves open (or to make symbolic axes static).
         constants: inputs to bind at build.
         limits: what a file may ask of the importer.
         expected_digest: SHA-256 of the model file, or None.
@@ -50,7 +60,12 @@ class InputReader:
     def __init__(self, graph: OnnxGraph, options: ImportOptions, builder: GraphBuilder) -> None:
         self._options, self._builder = options, builder
         inputs = {value.name for value in graph.inputs}
-        dims = {d for v in graph.inputs for d in v.shape or () if isinstance(d, str)}
+        dims = {
+            d or _open_name(v.name, axis)
+            for v in graph.inputs
+            for axis, d in enumerate(v.shape or ())
+            if not isinstance(d, int)
+        }
         _verify_names("shape", options.shapes, inputs)
         _verify_names("constant", options.constants, inputs)
         _verify_names("symbol", options.symbols, dims | {_identifier(d) for d in dims})
@@ -62,14 +77,15 @@ class InputReader:
         """An input, or the constant that the caller binds in its place.
 
         Raises:
-            InputShapeUnknown: type or shape are not stated and not given.
+            InputTypeUnsupported: it is no dense tensor of a type that is computed with.
+            InputShapeUnknown: its rank is not stated and not given.
             SymbolUnbounded: an axis is a symbol without a bound.
             BindingRefused: what the caller gives contradicts the file.
         """
         dtype = DTYPES.get(value.elem_type or 0)
         if dtype is None:
-            reason = "its type is not a dense tensor of a supported type"
-            raise InputShapeUnknown(input=value.name, reason=reason)
+            supported = ", ".join(_type_name(code) for code in DTYPES)
+            raise InputTypeUnsupported(input=value.name, found=_found(value), supported=supported)
         bound = self._options.constants.get(value.name)
         if bound is not None:
             array = _bound_array(value, np.asarray(bound), dtype)
@@ -90,14 +106,30 @@ class InputReader:
     def _dim(self, name: str, axis: int, dim: int | str | None) -> Dim:
         if isinstance(dim, int):
             return dim
-        if dim is None:
-            raise InputShapeUnknown(input=name, reason=f"the model does not state axis {axis}")
-        plain = _identifier(dim)
-        bound = self._options.symbols.get(dim, self._options.symbols.get(plain))
+        known = dim or _open_name(name, axis)
+        plain = _identifier(known)
+        bound = self._options.symbols.get(known, self._options.symbols.get(plain))
         if bound is None:
             raise SymbolUnbounded(input=name, axis=axis, symbol=plain)
         self._builder.symbol(plain, int(bound))
         return symbol(plain)
+
+
+def _type_name(code: int) -> str:
+    """An element type by name, such as float16."""
+    known = find_data_type(code)
+    return f"type {code}" if known is None else known.name
+
+
+def _found(value: OnnxValueInfo) -> str:
+    """What an input is that cannot be one."""
+    if value.elem_type:
+        return f"a tensor of {_type_name(value.elem_type)}"
+    return "a sequence, a map, a sparse or an optional value, or of no type"
+
+
+def _open_name(input: str, axis: int) -> str:
+    return OPEN_LEADING if axis == 0 else f"{_identifier(input)}_{axis}"
 
 
 def _verify_names(kind: str, given: Mapping[str, object], names: set[str]) -> None:

@@ -11,8 +11,10 @@ __all__ = [
     "BindingRefused",
     "DataDependentShape",
     "InputShapeUnknown",
+    "InputTypeUnsupported",
     "NodeRefused",
     "OperatorUnsupported",
+    "OpsetTooNew",
     "SymbolUnbounded",
     "needed_for",
 ]
@@ -93,6 +95,34 @@ class InputShapeUnknown(ValidationError):
 
     input: str
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class InputTypeUnsupported(ValidationError):
+    """An input is no dense tensor, or its elements are of a type that nothing computes with."""
+
+    code = "validation.onnx.input_type"
+    owner = "compiler.importers"
+    template = "input {input!r} is {found}; inputs of a model are dense tensors of {supported}"
+
+    input: str
+    found: str
+    supported: str
+
+
+@dataclass(eq=False, kw_only=True)
+class OpsetTooNew(ValidationError):
+    """A model is written in a version of the operators that came after this importer."""
+
+    code = "validation.onnx.opset"
+    owner = "compiler.importers"
+    template = (
+        "the model uses opset {opset} of the ONNX operators; the newest known here is {newest}: "
+        "export it with that one, or an older one"
+    )
+
+    opset: int
+    newest: int
 
 
 @dataclass(eq=False, kw_only=True)

@@ -22,6 +22,9 @@ from plumbline.compiler.importers.onnx_wire.wire import LENGTH, VARINT, signed32
 
 __all__ = ["decode_type", "decode_value_info"]
 
+_OPEN = -1
+"""How some exporters write an extent that they leave open; the others leave it out."""
+
 
 def decode_value_info(session: ReadSession, start: int, end: int, depth: int) -> OnnxValueInfo:
     """The ValueInfoProto in bytes [start, end)."""
@@ -122,7 +125,8 @@ def _dimension(session: ReadSession, start: int, end: int, depth: int) -> int | 
         number, _, value, stop = found
         if number == 1:
             walker.expect(found, VARINT, "Dimension")
-            dim = signed64(value)
+            extent = signed64(value)
+            dim = None if extent == _OPEN else extent
         elif number == 2:
             walker.expect(found, LENGTH, "Dimension")
             dim = walker.text(value, stop, "a dimension name") or None
