@@ -332,7 +332,8 @@ def test_exporters_of_a_strangers_module_get_metrics_and_their_failures_stay_the
 def test_an_exporter_that_is_not_there_is_refused_by_name_before_anything_starts(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    code = plumb(["serve", "--state", str(tmp_path), "--metrics-exporter", "no_such_module:Class"])
+    models = ["--models", str(tmp_path)]
+    code = plumb(["serve", *models, "--state", str(tmp_path), "--metrics-exporter", "no_such_module:Class"])
     assert code != 0
     assert "validation.metrics_exporter" in capsys.readouterr().err
 
@@ -470,27 +471,37 @@ def test_the_trace_of_a_served_request_shows_its_steps_and_the_revision(
 def test_the_trace_says_what_the_decision_log_says_and_the_plan(exported: tuple[Any, Receiver, str]) -> None:
     """X-39, X-40, X-43: streams match the log of launches, each launch is there once, memory is planned."""
     server, _, _ = exported
-    (folder,) = (server.state / "runs").glob("*/logs/w0-g1")
-    (file,) = folder.glob("trace-*.jsonl")
-    points = [json.loads(line) for line in file.read_text().splitlines()]
-
-    def of(event: str) -> list[dict[str, Any]]:
-        return [point for point in points if point["event"] == event]
-
-    logged = asyncio.run(LoggedDecisions(folder).timeline(10_000))
-    assert len(of("kernel_launch")) == len(logged) > 4
-    assert {(p["request_id"], p["stream_id"]) for p in of("stream_allocation")} == {
-        (request, str(launch["stream"])) for launch in logged for request in launch["requests"]
-    }
-    submitted = {p["request_id"] for p in of("request_submitted")}
-    assert submitted == {p["request_id"] for p in of("completion")}
     planned = {
         series: memory
         for series, memory in server_series(server.state / "exposition.txt").items()
         if series[0] == "plumbline_version_memory_bytes"
     }
-    for point in of("allocation"):
-        assert 0 <= point["size_bytes"] <= max(planned.values())
+    launches = 0
+    for worker in ("w0-g1", "classes-w0-g1"):
+        (folder,) = (server.state / "runs").glob(f"*/logs/{worker}")
+        (file,) = folder.glob("trace-*.jsonl")
+        points = [json.loads(line) for line in file.read_text().splitlines()]
+        launches += check_trace(folder, points)
+        for point in points:
+            if point["event"] == "allocation":
+                assert 0 <= point["size_bytes"] <= max(planned.values())
+    assert launches > 4
+
+
+def check_trace(folder: Path, points: list[dict[str, Any]]) -> int:
+    """The points of a worker against its decision log; the number of its launches."""
+
+    def of(event: str) -> list[dict[str, Any]]:
+        return [point for point in points if point["event"] == event]
+
+    logged = asyncio.run(LoggedDecisions(folder).timeline(10_000))
+    assert len(of("kernel_launch")) == len(logged) > 0
+    assert {(p["request_id"], p["stream_id"]) for p in of("stream_allocation")} == {
+        (request, str(launch["stream"])) for launch in logged for request in launch["requests"]
+    }
+    submitted = {p["request_id"] for p in of("request_submitted")}
+    assert submitted == {p["request_id"] for p in of("completion")}
+    return len(logged)
 
 
 def test_a_secret_of_requests_is_in_nothing_that_a_server_writes_about_itself(
