@@ -18,11 +18,13 @@ _BY_HTTP_STATUS = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
-    409: grpc.StatusCode.ALREADY_EXISTS,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     499: grpc.StatusCode.CANCELLED,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+_THERE_ALREADY = frozenset({"validation.duplicate_request", "validation.version_exists"})
+"""The conflicts that are about something with the same name; the others need a change first."""
 _BY_CLASS = {
     ErrorClass.ARTIFACT: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorClass.VALIDATION: grpc.StatusCode.INVALID_ARGUMENT,
@@ -36,6 +38,8 @@ def status_of(error: PlumblineError) -> grpc.StatusCode:
     """The status code of an error. Only a transient one is `UNAVAILABLE`, which clients retry."""
     if isinstance(error, ExtensionRefused):
         return grpc.StatusCode.UNIMPLEMENTED
+    if error.code in _THERE_ALREADY:
+        return grpc.StatusCode.ALREADY_EXISTS
     named = _BY_HTTP_STATUS.get(error.http_status)
     if named is not None:
         return named
