@@ -25,7 +25,7 @@ XSS = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 async def finished(native: Any, task: str, **headers: str) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             document = (await native.client.get(f"/api/v1/tasks/{task}", headers=headers)).json()
             if document["status"] not in {"accepted", "queued", "running"}:
