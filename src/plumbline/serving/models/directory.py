@@ -349,7 +349,7 @@ class Directory:
 
     def _wanted_at_start(self, model: ServedModel) -> list[ServedVersion]:
         alive = [v for v in model.versions.values() if v.published.state is not PublishedState.RETIRED]
-        filled = [v for v in alive if not v.published.is_empty]
+        filled = [v for v in alive if not v.published.has_no_files]
         newest = next((v for v in filled if v.ref.version not in model.held), filled[0] if filled else None)
         return [v for v in alive if v is newest or v.published.state is PublishedState.PINNED]
 

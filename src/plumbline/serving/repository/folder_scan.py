@@ -12,7 +12,7 @@ from plumbline.errors import PlumblineError
 from plumbline.serving.repository.digest import content_digest
 from plumbline.serving.repository.folder_index import IndexedFile, IndexEntry
 from plumbline.serving.repository.layout import Placed, find_placed, stamp
-from plumbline.serving.repository.port import FileEntry, PublishedState, RepositoryLimits
+from plumbline.serving.repository.port import FILES_GONE, FileEntry, PublishedState, RepositoryLimits
 from plumbline.serving.repository.refusals import RepositoryFolderGone
 from plumbline.serving.repository.transfer import NOT_CONTENT, copy_in, read_chunks, walk_files
 
@@ -62,7 +62,7 @@ def scan(
         if ref not in after and entry.settled:
             after[ref] = entry
             if entry.state is not PublishedState.RETIRED:
-                problems.setdefault(ref, "its files are gone")
+                problems.setdefault(ref, FILES_GONE)
     return after, problems
 
 

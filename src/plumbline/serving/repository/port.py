@@ -15,6 +15,7 @@ from plumbline.contracts.inference import VersionRef
 
 __all__ = [
     "EMPTY_FOLDER",
+    "FILES_GONE",
     "FileEntry",
     "PublishedState",
     "PublishedVersion",
@@ -26,6 +27,9 @@ __all__ = [
 
 EMPTY_FOLDER: Final = "its folder is empty"
 """The problem of a version of which there is a folder and nothing else."""
+
+FILES_GONE: Final = "its files are gone"
+"""The problem of a version that was served once and then removed from the repository."""
 
 
 class PublishedState(StrEnum):
@@ -80,8 +84,13 @@ class PublishedVersion:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it is a folder without files: it is listed, and never wanted unless it is named."""
+        """Whether it is a folder without files, and never was more."""
         return self.problem == EMPTY_FOLDER and not self.digest
+
+    @property
+    def has_no_files(self) -> bool:
+        """Whether it has no files now: it is listed, and never wanted unless it is named or pinned."""
+        return self.problem in (EMPTY_FOLDER, FILES_GONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

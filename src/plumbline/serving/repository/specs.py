@@ -57,7 +57,7 @@ def fetch_spec(repository: Repository, ref: VersionRef, into: Path) -> VersionSp
 
 
 def newest_usable(versions: Sequence[PublishedVersion], model: str) -> PublishedVersion:
-    """The newest version of a model that is not retired; an empty folder only where there is nothing else.
+    """The newest version of a model that is not retired; one without files only where there is nothing else.
 
     Raises:
         ModelUnknown: there is no such model.
@@ -69,7 +69,7 @@ def newest_usable(versions: Sequence[PublishedVersion], model: str) -> Published
     alive = [version for version in own if version.state is not PublishedState.RETIRED]
     if not alive:
         raise VersionRetired(model=model, version=own[0].ref.version)
-    return next((version for version in alive if not version.is_empty), alive[0])
+    return next((version for version in alive if not version.has_no_files), alive[0])
 
 
 def read_stages(folder: Path, *, subject: str) -> tuple[StageLink, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -443,6 +444,31 @@ def test_an_empty_version_folder_is_unavailable_in_the_index_and_keeps_no_other_
         await directory.load("m")
         await directory.load("m", "3")
         assert directory.is_ready("m", "3")
+
+    run(work())
+
+
+def test_a_start_serves_what_is_left_where_a_version_or_a_model_was_removed(
+    bench: Any, tmp_path: Path
+) -> None:
+    """Who removes a folder wants it gone: the server is ready, and the version before it serves."""
+
+    async def work() -> None:
+        for name in ("m/1", "m/2", "gone/1"):
+            (tmp_path / "models" / name).mkdir(parents=True)
+            (tmp_path / "models" / name / "model.onnx").write_bytes(name.encode())
+        await bench.made_again(None, FolderRepository(tmp_path / "models")).start()
+        shutil.rmtree(tmp_path / "models" / "m" / "2")
+        shutil.rmtree(tmp_path / "models" / "gone")
+        shutil.rmtree(bench.copies / "again")
+        directory = bench.made_again(None, FolderRepository(tmp_path / "models"))
+        await directory.start()
+        assert directory.unready() == []
+        assert directory.is_ready("m", "1")
+        rows = {(r["name"], r["version"]): r["reason"] for r in repository_index(directory.statuses())}
+        assert rows["m", "2"] == rows["gone", "1"] == "found: its files are gone"
+        with pytest.raises(VersionUnusable, match="its files are gone"):
+            await directory.load("gone")
 
     run(work())
 

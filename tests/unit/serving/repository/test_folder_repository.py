@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from plumbline.contracts.inference import VersionRef
 from plumbline.errors import PlumblineError
 from plumbline.serving.repository.folder import FolderRepository
-from plumbline.serving.repository.port import EMPTY_FOLDER, PublishedState, RepositoryLimits
+from plumbline.serving.repository.port import EMPTY_FOLDER, FILES_GONE, PublishedState, RepositoryLimits
 from plumbline.serving.repository.refusals import (
     ContentChanged,
     FileRefused,
@@ -182,6 +183,24 @@ def test_an_empty_version_folder_is_listed_until_it_holds_something(root: Path, 
     drop(root, "m/3/model.onnx")
     assert not next(v for v in repository.versions() if v.ref == three).problem
     assert newest_usable(list(repository.versions()), "m").ref.version == "3"
+
+
+def test_a_version_that_was_removed_leaves_the_one_before_it_the_newest(root: Path, tmp_path: Path) -> None:
+    """Who removes a bad version goes back to the last good one, and is not asked for the bad one again."""
+    drop(root, "m/1/model.onnx")
+    drop(root, "m/2/model.onnx")
+    repository = FolderRepository(root)
+    two = VersionRef(model="m", version="2")
+    repository.fetch(two, tmp_path / "copy")
+    shutil.rmtree(root / "m" / "2")
+    listed = repository.versions()
+    assert {v.ref.version: (v.problem, v.has_no_files) for v in listed} == {
+        "1": ("", False),
+        "2": (FILES_GONE, True),
+    }
+    assert newest_usable(list(listed), "m").ref.version == "1"
+    with pytest.raises(VersionUnusable, match="files are gone"):
+        repository.fetch(two, tmp_path / "another")
 
 
 def test_a_folder_that_vanishes_is_transient_trouble_and_what_was_known_comes_back_with_it(
