@@ -58,7 +58,7 @@ def _outcome(work: LaunchWork, request: AcceptedRequest, given: Tensors | Except
         return _defect(work, given)
     version, position = request.version, request.admitted.stage
     try:
-        if len(version.stages) == 1:
+        if not version.passes_on:
             return version.decoder.decode(given, request.call.wanted)
         checked = work.stage.decoder.decode(given, ())
         passed = version.forward(position, request.admitted, checked)

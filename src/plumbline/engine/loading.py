@@ -93,7 +93,7 @@ class LoadedStage:
 
 
 class LoadedVersion:
-    """A loaded version.
+    """A loaded version. `passes_on`: it is a pipeline, also one of a single stage.
 
     `open` and `accepted` change under the lock of the intake; `answered` is written by the orchestration loop
     alone.
@@ -102,6 +102,7 @@ class LoadedVersion:
     def __init__(self, ref: VersionRef, session: Session, stages: tuple[LoadedStage, ...]) -> None:
         self.ref, self.session, self.stages = ref, session, stages
         self.decoder = ResultDecoder(session.metadata)
+        self.passes_on = hasattr(session, "forward")
         self.open = True
         self.accepted = 0
         self.answered = 0

@@ -249,10 +249,13 @@ class Scheduler:
             VersionNotLoaded, RequestIdRefused, OutputUnknown, ExecutionRequestRefused, PriorityRefused: the
                 call is wrong, or names what is not there; so are its inputs, by the session's own errors.
             DeadlineMissed: its deadline or start limit has passed already.
+            PromiseImpossible: it asks for a promise, and this engine makes none.
             QueueFull, DuplicateRequest, EngineStopped: not accepted; nothing was kept.
         """
         version = self._find(ref)
         verify_request_id(call.id)
+        if self._best_effort_ns is None and call.parameters.get("promise") is True:
+            raise PromiseImpossible(subject=call.id, reason="this engine makes no promises")
         if call.wanted:
             version.decoder.verify_wanted(call.wanted)
         admitted = version.session.admit(call.inputs, call.parameters, call.tenant)

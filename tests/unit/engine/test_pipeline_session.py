@@ -1,6 +1,7 @@
 """Pipelines: wires, and two requests in different stages at once (L4-63)."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,22 @@ def test_text_goes_through_three_stages_and_tensors_are_found_by_name(engine, re
     assert isinstance(result, InferenceResult)
     assert result.outputs["pooled"].tolist() == [98.5, 122.0]
     assert result.outputs["echoed"].tolist() == [b"abcd", b"zzzz"]
+
+
+def test_a_pipeline_of_one_stage_gives_its_own_names(engine, ref):
+    """L4-63: also the last stage of a pipeline is the first."""
+    scheduler = engine()
+    only = PipelineStage(
+        session=EchoSession(VersionRef(model="only", version="1")), inputs={"x": "in"}, outputs={"y": "out"}
+    )
+    scheduler.load(ref, PipelineSession(ref, [only]))
+    scheduler.start()
+    told = Outcomes()
+    call = echo_call("r", ref, value=3)
+    scheduler.submit(ref, replace(call, inputs={"in": call.inputs["x"]}), told)
+    (result,) = told.wait()
+    assert isinstance(result, InferenceResult)
+    assert result.outputs["out"].tolist() == [[3.0] * 4]
 
 
 class Overlap(EchoSession):

@@ -1,6 +1,7 @@
 """Promises of the engine: given or refused before anything runs; a breach is recorded (L4-65)."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -248,3 +249,6 @@ def test_an_engine_without_promises_says_so(engine, ref):
     task = PeriodicTask(name="t", graph=str(ref), period_ns=1000, deadline_ns=400, segments_ns=(50,))
     with pytest.raises(PromiseImpossible, match="makes no promises"):
         scheduler.register_task(task)
+    scheduler.load(ref, SlowSession(ref))
+    with pytest.raises(PromiseImpossible, match="makes no promises"):
+        scheduler.submit(ref, replace(echo_call("r", ref), parameters={"promise": True}), Outcomes())
