@@ -311,6 +311,9 @@ class Directory:
     # -- inside ----------------------------------------------------------------------------------------------
 
     def _answering(self, model: ServedModel, version: str | None) -> ServedVersion:
+        named = None if version is None else model.versions.get(version)
+        if named is not None and named.is_ready:
+            return named
         decision = decide_route(model.candidates, version, 1.0)
         if decision.chosen is None:
             raise self.refusal_of(model, decision, version)

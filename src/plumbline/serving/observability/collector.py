@@ -16,6 +16,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from plumbline.contracts.models import VersionState
 from plumbline.errors import PlumblineError
 from plumbline.serving.observability.figures import ServingFigures
 from plumbline.serving.observability.histogram import Histogram
@@ -92,6 +93,8 @@ def _versions(sources: MetricSources) -> Iterator[Metric]:
         share.add_metric(labels, status.share)
         facts = status.settings
         source.add_metric((*labels, str(facts.get("digest", "")), str(facts.get("revision", ""))), 1)
+        if status.state is not VersionState.READY:  # it has no plan
+            continue
         try:
             metadata = sources.directory.metadata(*labels)
         except PlumblineError:  # it is not loaded: it has no plan

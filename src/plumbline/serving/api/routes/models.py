@@ -35,8 +35,10 @@ _Version = Annotated[str, Path(min_length=1, max_length=64)]
 @router.get("", responses=errors(), summary="Every model")
 async def list_models(parts: Parts, caller: Reader) -> ModelList:
     """With the state of each version."""
-    names = sorted({status.ref.model for status in parts.models.statuses()})
-    return ModelList(models=[_model(parts, name) for name in names])
+    versions: dict[str, list[VersionStatus]] = {}
+    for status in parts.models.statuses():
+        versions.setdefault(status.ref.model, []).append(status)
+    return ModelList(models=[_document(parts, name, versions[name]) for name in sorted(versions)])
 
 
 @router.get("/{model}", responses=errors(404), summary="One model")
@@ -145,6 +147,10 @@ def _model(parts: NativeParts, name: str) -> ModelDocument:
     statuses = [status for status in parts.models.statuses() if status.ref.model == name]
     if not statuses:
         raise ModelUnknown(model=name[:256])
+    return _document(parts, name, statuses)
+
+
+def _document(parts: NativeParts, name: str, statuses: Sequence[VersionStatus]) -> ModelDocument:
     versions = [_version(parts, status) for status in statuses]
     return ModelDocument(name=name, ready=parts.models.is_ready(name), versions=versions)
 
