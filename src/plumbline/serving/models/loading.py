@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from plumbline.contracts.inference import VersionRef
 from plumbline.contracts.versions import VersionSettings, VersionSpec
 from plumbline.serving.models.lifecycle import VersionEvent
 from plumbline.serving.models.refusals import RevisionMismatch
@@ -19,7 +20,7 @@ from plumbline.serving.models.served import ServedVersion
 from plumbline.serving.models.start_order import Turn
 from plumbline.serving.models.statistics import VersionCounters
 from plumbline.serving.ports import WorkerPool
-from plumbline.serving.repository.port import PublishedVersion, Repository
+from plumbline.serving.repository.port import Correctable, PublishedVersion, Repository
 from plumbline.serving.repository.refusals import SettingsRefused
 from plumbline.serving.repository.settings import apply_settings
 from plumbline.serving.repository.specs import fetch_spec
@@ -121,26 +122,34 @@ class VersionLoader:
             PlumblineError: what the repository, the preparation or the workers said. Nothing is left behind.
         """
         copy = self._copies / f"{next(self._numbers)}"
+        spec: VersionSpec | None = None
         try:
             async with turn.to_prepare():
                 step(VersionEvent.PREPARE)
-                spec = await self._prepared(version, wish, copy)
+                spec = await self._fetched(version, wish, copy)
+                await self._prepare(spec)
             await turn.to_load()
             step(VersionEvent.PREPARED)
             metadata = await self._pool.load(spec)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, copy, True)
+            await asyncio.to_thread(self._reopen, version.ref, spec)
             raise
         version.spec, version.metadata, version.copy = spec, metadata, copy
         version.counters = VersionCounters(version.ref, batched=metadata.max_rows > 0)
         step(VersionEvent.LOADED)
 
-    async def _prepared(self, version: ServedVersion, wish: LoadWish, copy: Path) -> VersionSpec:
+    async def _fetched(self, version: ServedVersion, wish: LoadWish, copy: Path) -> VersionSpec:
         spec = await asyncio.to_thread(fetch_spec, self._repository, version.ref, copy)
         settings = apply_settings(spec.settings, wish.settings, source=f"settings of {version.key}")
-        spec = dataclasses.replace(spec, settings=settings)
-        await self._prepare(spec)
-        return spec
+        return dataclasses.replace(spec, settings=settings)
+
+    def _reopen(self, ref: VersionRef, spec: VersionSpec | None) -> None:
+        """What could not be used may be corrected: a copy that still went on, a misspelt key."""
+        if isinstance(self._repository, Correctable):
+            self._repository.reopen(ref)
+            for stage in () if spec is None else spec.stages:
+                self._reopen(stage.ref, stage)
 
     async def unload(self, version: ServedVersion) -> None:
         """Unload from the pool, then forget spec, metadata and copy; the counts stay until the next load."""

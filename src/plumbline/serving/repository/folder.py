@@ -89,6 +89,7 @@ class FolderRepository:
         self._index = IndexFile(self._root)
         self._remembered: dict[VersionRef, IndexEntry] = {}
         self._listed: dict[VersionRef, PublishedVersion] = {}
+        self._first_fetched: set[VersionRef] = set()
 
     def versions(self) -> Sequence[PublishedVersion]:
         """Look at the folder and list what is there, by model and order.
@@ -160,6 +161,13 @@ class FolderRepository:
         """Retire; see the port."""
         return self._change(ref, PublishedState.RETIRED)
 
+    def reopen(self, ref: VersionRef) -> None:
+        """Let the files of a version change again whose first copy could not be used; see `Correctable`."""
+        with self._lock, self._index.locked() as writable:
+            if ref in self._first_fetched:
+                self._first_fetched.discard(ref)
+                self._mark(ref, writable, settled=False)
+
     # -- inside, under the lock ------------------------------------------------------------------------------
 
     def _rescan(self, writable: bool) -> dict[VersionRef, IndexEntry]:
@@ -193,12 +201,21 @@ class FolderRepository:
         with self._lock, self._index.locked() as writable:
             entries = self._index.read() if writable else dict(self._remembered)
             entry = entries.get(ref)
+            self._first_fetched.discard(ref)
             if entry is None or entry.settled or entry.digest != digest:
                 return
-            entries[ref] = msgspec.structs.replace(entry, settled=True)
-            self._remembered = entries
-            if writable:
-                self._index.write(entries)
+            self._first_fetched.add(ref)
+            self._mark(ref, writable, settled=True)
+
+    def _mark(self, ref: VersionRef, writable: bool, *, settled: bool) -> None:
+        entries = self._index.read() if writable else dict(self._remembered)
+        entry = entries.get(ref)
+        if entry is None:
+            return
+        entries[ref] = msgspec.structs.replace(entry, settled=settled)
+        self._remembered = entries
+        if writable:
+            self._index.write(entries)
 
     def _place(self, version: PublishedVersion, staged: Path) -> PublishedVersion:
         ref = version.ref
@@ -233,6 +250,7 @@ class FolderRepository:
         with self._writing():
             entries = dict(self._remembered)
             for changed in change_state(self._listed, ref, state).values():
+                self._first_fetched.discard(changed.ref)
                 if changed.ref not in entries:
                     raise FileRefused(file=ascii(str(ref)), reason=changed.problem)
                 entries[changed.ref] = msgspec.structs.replace(

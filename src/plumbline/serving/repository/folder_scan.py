@@ -93,7 +93,8 @@ def _entry(
     if known is not None and known.digest == digest:
         return msgspec.structs.replace(known, files=files, inside=place.inside), ""
     if known is not None and known.settled:
-        return known, f"its files changed since {_short(known.digest)} was published"
+        kept = f"its files changed since {_short(known.digest)} was first used"
+        return known, f"{kept}; put them back, or put the new ones into a new version"
     fresh = IndexEntry(
         model=place.ref.model,
         version=place.ref.version,

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from plumbline.contracts.inference import VersionRef
 
 __all__ = [
     "EMPTY_FOLDER",
     "FILES_GONE",
+    "Correctable",
     "FileEntry",
     "PublishedState",
     "PublishedVersion",
@@ -178,6 +179,17 @@ class Repository(Protocol):
 
         Raises:
             VersionPinned: it is pinned.
+        """
+
+
+@runtime_checkable
+class Correctable(Protocol):
+    """A repository of files that somebody just put there: they may be corrected until they were used once."""
+
+    def reopen(self, ref: VersionRef) -> None:
+        """The copy that was fetched last could not be used, so its files may change.
+
+        Nothing happens where an earlier copy was fetched and not reopened, or the version was published.
         """
 
 

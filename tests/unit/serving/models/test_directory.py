@@ -448,6 +448,33 @@ def test_an_empty_version_folder_is_unavailable_in_the_index_and_keeps_no_other_
     run(work())
 
 
+def test_files_that_could_not_be_used_may_be_corrected_and_those_that_were_used_may_not(
+    bench: Any, tmp_path: Path
+) -> None:
+    """A copy that still goes on and a misspelt key end one load, not the version."""
+
+    async def work() -> None:
+        folder = tmp_path / "models" / "m" / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"x")
+        (folder / "version.toml").write_text("max_bach = 4")
+        directory = bench.made_again(None, FolderRepository(tmp_path / "models"))
+        await directory.start()
+        for wrong in ("max_batch = 'four'", "instances = 0"):
+            (folder / "version.toml").write_text(wrong)
+            with pytest.raises(SettingsRefused):
+                await directory.load("m")
+        (folder / "version.toml").write_text("max_batch = 4")
+        await directory.load("m")
+        assert directory.is_ready("m", "1")
+        await directory.unload("m", "1")
+        (folder / "version.toml").write_text("max_batch = 5")
+        with pytest.raises(VersionUnusable, match="its files changed since"):
+            await directory.load("m")
+
+    run(work())
+
+
 def test_a_start_serves_what_is_left_where_a_version_or_a_model_was_removed(
     bench: Any, tmp_path: Path
 ) -> None:
