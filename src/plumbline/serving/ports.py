@@ -227,6 +227,12 @@ class WorkerPool(Protocol):
     def workers(self) -> Sequence[WorkerStatus]:
         """Every place, in order of name."""
 
+    def sole_worker(self, ref: VersionRef) -> str | None:
+        """The one worker to which calls of a version can go: name of the only place of its group, where it is
+        ready and has the version; None when there is a choice to make, or nothing to choose. Asked for every
+        request, so it is cheap.
+        """
+
     def output(self, worker: str) -> str:
         """What the process in this place printed last: its own messages, and those of classes that it serves.
         Bounded; may name paths, so it is an operator's. Empty without a process of its own.

@@ -179,6 +179,13 @@ class FakePool:
         task = self._tasks.get(request)
         return task is not None and task.cancel()
 
+    def sole_worker(self, ref: VersionRef) -> str | None:
+        """The only one, where it is ready and has the version."""
+        only = self.workers()
+        if len(only) != 1 or only[0].state is not WorkerState.READY or ref not in self._loaded:
+            return None
+        return only[0].name
+
     def output(self, worker: str) -> str:
         """It prints nothing."""
         return ""

@@ -210,6 +210,10 @@ class FakeWorkers:
         """One, ready."""
         return [WorkerStatus(name="w0", generation=1, pid=7, state=WorkerState.READY, versions=("double@1",))]
 
+    def sole_worker(self, ref: VersionRef) -> str | None:
+        """It has what it has and no other."""
+        return "w0" if str(ref) == "double@1" else None
+
     def output(self, worker: str) -> str:
         """One line. Raises for another name."""
         if worker != "w0":

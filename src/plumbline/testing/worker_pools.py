@@ -398,6 +398,19 @@ class WorkerPoolConformance(ABC):
 
         self.with_pool(work)
 
+    def test_the_sole_worker_of_a_version_is_told_while_it_has_it(self) -> None:
+        """L4-67: where there is no choice, none is weighed for every request."""
+
+        async def work(pool: WorkerPool) -> None:
+            only = pool.sole_worker(ECHO)
+            assert only == pool.workers()[0].name
+            assert values(await pool.infer(ECHO, call("r", [1.0]), only)) == [1.0]
+            assert pool.sole_worker(VersionRef(model="nobody", version="1")) is None
+            await pool.unload(ECHO)
+            assert pool.sole_worker(ECHO) is None
+
+        self.with_pool(work)
+
     # -- end -------------------------------------------------------------------------------------------------
 
     def test_a_draining_stop_finishes_what_was_accepted(self) -> None:

@@ -26,7 +26,7 @@ from plumbline.serving.models.routing import (
     request_draw,
 )
 from plumbline.serving.models.served import ServedModel, ServedVersion
-from plumbline.serving.ports import WorkerPool, WorkerState, WorkerStatus
+from plumbline.serving.ports import WorkerPool, WorkerStatus
 
 __all__ = ["RoutedInference"]
 
@@ -108,11 +108,10 @@ class RoutedInference:
                 self._record(_routing(call, now_ns, decision, "", (), fields))
                 raise self._directory.refusal_of(model, decision, call.version)
             version = model.versions[decision.chosen.version]
+        only = self._pool.sole_worker(version.ref)
+        if only is not None:
+            return self._sole_worker(call, now_ns, version, only, decision, draw)
         workers = self._pool.workers()
-        if len(workers) == 1:
-            only = workers[0]
-            if only.state is WorkerState.READY and version.key in only.versions:
-                return self._sole_worker(call, now_ns, version, only, decision, draw)
         choice = decide_worker(workers, version.key)
         chosen = f"{version.key}/{choice.chosen}" if choice.chosen is not None else ""
         rejected = tuple((f"{version.key}/{name}", reason) for name, reason in choice.rejected)
@@ -126,17 +125,17 @@ class RoutedInference:
         call: InferenceCall,
         now_ns: int,
         version: ServedVersion,
-        worker: WorkerStatus,
+        worker: str,
         decision: RouteDecision | None,
         draw: float,
     ) -> tuple[ServedVersion, str | None]:
-        chosen = f"{version.key}/{worker.name}"
+        chosen = f"{version.key}/{worker}"
         if decision is None:
             record = Routing(now_ns, call.id, call.model, (chosen,), (), chosen, RouteReason.ONLY.value, {})
         else:
             record = _routing(call, now_ns, decision, chosen, (), {"draw": draw})
         self._record(record)
-        return version, worker.name
+        return version, worker
 
     def _observe(self, model: ServedModel, version: ServedVersion, *, failed: bool, latency_ns: int) -> None:
         self._directory.canaries.observe(model, version, Outcome(failed=failed, latency_ns=latency_ns))

@@ -210,6 +210,11 @@ class GroupedPool:
         """Every place, those of the models first."""
         return tuple(status for pool in self._pools() for status in pool.workers())
 
+    def sole_worker(self, ref: VersionRef) -> str | None:
+        """The only place of the version's group, where it takes calls of it."""
+        pool = self._where.get(ref)
+        return None if pool is None else pool.sole_worker(ref)
+
     def output(self, worker: str) -> str:
         """What the process in this place printed last, also after its group ended. May name paths.
 

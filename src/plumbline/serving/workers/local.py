@@ -286,6 +286,11 @@ class InProcessPool:
             ),
         )
 
+    def sole_worker(self, ref: VersionRef) -> str | None:
+        """The one worker, once it has the version."""
+        is_ready = self._state is WorkerState.READY and self._versions.find(ref) is not None
+        return _NAME if is_ready else None
+
     def output(self, worker: str) -> str:
         """Empty: what the one worker prints goes where its process prints.
 

@@ -312,6 +312,14 @@ class ProcessPool:
         places = sorted(self._places.values(), key=lambda place: (len(place.name), place.name))
         return tuple(place.status() for place in places)
 
+    def sole_worker(self, ref: VersionRef) -> str | None:
+        """The only place, where it takes calls of this version."""
+        if len(self._places) != 1:
+            return None
+        (place,) = self._places.values()
+        version = self._versions.find(ref)
+        return place.name if version is not None and place.takes(version) else None
+
     def output(self, worker: str) -> str:
         """What the process in this place printed last, or the one before when there is none. May name paths.
 

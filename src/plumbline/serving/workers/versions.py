@@ -41,14 +41,19 @@ class LoadedVersions:
     def __contains__(self, ref: VersionRef) -> bool:
         return ref in self._versions
 
+    def find(self, ref: VersionRef) -> LoadedVersion | None:
+        """A version that takes calls; None when it is not loaded, or is being unloaded."""
+        version = self._versions.get(ref)
+        return None if version is None or version.leaving else version
+
     def get(self, ref: VersionRef) -> LoadedVersion:
         """A version that takes calls.
 
         Raises:
             VersionNotLoaded: it is not loaded, or is being unloaded.
         """
-        version = self._versions.get(ref)
-        if version is None or version.leaving:
+        version = self.find(ref)
+        if version is None:
             raise VersionNotLoaded(version=str(ref), loaded=", ".join(self.names()) or "none")
         return version
 
