@@ -115,6 +115,22 @@ def test_an_exception_in_run_is_an_execution_error_that_repeats_no_text_of_it(en
     assert "secret" not in error.message
 
 
+def test_a_class_cannot_change_what_the_stages_behind_it_read(engine, ref):
+    """A stage that wrote into its input gave later stages of its pipeline other numbers, and no error."""
+    given = np.ones((1, 2), np.float32)
+
+    class Writer(Doubler):
+        def run(self, inputs, parameters):
+            with pytest.raises(ValueError, match="read-only"):
+                inputs["x"][:] = 7
+            return super().run(inputs, parameters)
+
+    result = outcome_of(engine, ref, Writer, {"x": given})
+    assert result.outputs["y"].tolist() == [[2.0, 2.0]]
+    assert given.tolist() == [[1.0, 1.0]]
+    assert given.flags.writeable
+
+
 @pytest.mark.parametrize(
     "outputs",
     [None, [1], {}, {"y": [1.0]}, {"y": np.ones((1, 2))}, {"z": np.ones((1, 2), np.float32)}],

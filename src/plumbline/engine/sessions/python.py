@@ -287,7 +287,8 @@ class PythonInstance:
         arrays = first.arrays
         if len(requests) > 1:
             arrays = {name: np.concatenate([r.arrays[name] for r in requests]) for name in first.arrays}
-        outputs = self._session.guard("run", lambda: self._served.run(dict(arrays), dict(first.parameters)))
+        shown = {name: _read_only(array) for name, array in arrays.items()}
+        outputs = self._session.guard("run", lambda: self._served.run(shown, dict(first.parameters)))
         if len(requests) == 1:
             return [outputs]
         return self._cut(outputs, [request.rows for request in requests])
@@ -323,3 +324,10 @@ def _blank(spec: TensorSpec) -> np.ndarray:
     if spec.datatype == "BYTES":
         return np.full(shape, b"", object)
     return np.zeros(shape, numpy_of(spec.datatype))
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A view that refuses writes: later stages of a pipeline read the same values."""
+    shown = array.view()
+    shown.flags.writeable = False
+    return shown
