@@ -294,6 +294,8 @@ class Directory:
         ref, state = shown.ref, shown.life.state
         if state in IN_PROGRESS:
             return VersionLoading(model=ref.model, version=ref.version, state=state.value)
+        if shown.waits:
+            return VersionLoading(model=ref.model, version=ref.version, state="waiting for its turn")
         if state is VersionState.RETIRED:
             return VersionRetired(model=ref.model, version=ref.version)
         why = shown.life.reason or shown.published.problem
@@ -441,7 +443,7 @@ def _share(model: ServedModel, version: ServedVersion) -> float:
 
 
 def _most_promising(model: ServedModel) -> ServedVersion | None:
-    on_the_way = [v for v in model.versions.values() if v.life.state in IN_PROGRESS]
+    on_the_way = [v for v in model.versions.values() if v.waits or v.life.state in IN_PROGRESS]
     return next(iter(on_the_way or model.versions.values()), None)
 
 

@@ -33,7 +33,7 @@ class VersionNotReady(ValidationError):
 
 @dataclass(eq=False, kw_only=True)
 class VersionLoading(ResourceError):
-    """A version is on its way to serve."""
+    """A version is on its way to serve, or waits for its turn at a start."""
 
     code = "resource.version_loading"
     owner = "serving.models"

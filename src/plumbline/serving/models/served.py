@@ -56,6 +56,11 @@ class ServedVersion:
         """Whether it serves."""
         return self.life.state is VersionState.READY
 
+    @property
+    def waits(self) -> bool:
+        """Whether a start is going to load it, and others are before it."""
+        return self.wanted and self.life.state is VersionState.FOUND
+
     def settings(self) -> Mapping[str, Any]:
         """What is in force, with digest and revision."""
         facts = {"digest": self.published.digest, "revision": self.published.revision}

@@ -374,6 +374,33 @@ def test_a_start_prepares_several_at_once_and_loads_in_the_order_of_the_names(be
     run(work())
 
 
+def test_a_version_that_waits_for_its_turn_at_a_start_is_a_transient_refusal(bench: Any) -> None:
+    """A client that tries again gets its answer; an unloaded version would be a lasting 409."""
+
+    async def work() -> None:
+        bench.publish("a", "1")
+        bench.publish("b", "1", "2")
+        may_go = asyncio.Event()
+
+        async def prepare(spec: Any) -> None:
+            await may_go.wait()
+
+        directory = bench.made_again(prepare, at_once=1)
+        starting = asyncio.create_task(directory.start())
+        await until(lambda: any(s.state is VersionState.PREPARING for s in directory.statuses()))
+        for version in (None, "2"):
+            with pytest.raises(VersionLoading, match="b@2 is waiting for its turn") as waits:
+                directory.metadata("b", version)
+            assert (waits.value.http_status, waits.value.retry_after_s > 0) == (503, True)
+        with pytest.raises(VersionNotReady, match="b@1 is not loaded"):
+            directory.metadata("b", "1")
+        may_go.set()
+        await starting
+        assert directory.is_ready("b")
+
+    run(work())
+
+
 def test_a_model_that_cannot_be_prepared_keeps_no_other_from_a_start(bench: Any) -> None:
     async def work() -> None:
         for name in ("a", "b"):
