@@ -15,7 +15,14 @@ from typing import Any
 from plumbline.compiler.planning.program_text import ProgramRefused
 from plumbline.contracts import dims
 from plumbline.contracts.dims import Expr
-from plumbline.contracts.program import Operand, PlannedProgram, PlannedStep, Space, StepSignature
+from plumbline.contracts.program import (
+    MAX_THREADS,
+    Operand,
+    PlannedProgram,
+    PlannedStep,
+    Space,
+    StepSignature,
+)
 from plumbline.contracts.tensors import Blocked, Packed, TensorType
 from plumbline.errors import PlumblineError
 from plumbline.kernels.blocked.packing import conv_elements, depthwise_elements, grouped_elements
@@ -29,7 +36,6 @@ __all__ = ["DAMAGE", "packed_bytes", "verify_program"]
 DAMAGE = (PlumblineError, KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 """What rules and kernels raise on attributes and types that no importer of ours would make."""
 
-MAX_THREADS = 1024
 MAX_BYTES = 2**48
 MAX_CORNERS = 16
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")

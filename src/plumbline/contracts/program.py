@@ -14,9 +14,12 @@ from typing import Any
 
 from plumbline.contracts.tensors import TensorType
 
-__all__ = ["Operand", "PlannedProgram", "PlannedStep", "Space", "StepSignature"]
+__all__ = ["MAX_THREADS", "Operand", "PlannedProgram", "PlannedStep", "Space", "StepSignature"]
 
 Attributes = Mapping[str, Any]
+
+MAX_THREADS = 256
+"""Most threads of one run, for whoever asks: settings, options, programs and devices."""
 
 
 class Space(StrEnum):

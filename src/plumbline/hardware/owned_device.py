@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from plumbline.contracts.program import MAX_THREADS
 from plumbline.hardware.allocation import AllocationChange
 from plumbline.hardware.device import CopyCounter, StreamLimitError, ThreadCountError
 from plumbline.hardware.faults import DriverGate
 from plumbline.hardware.handles import HandleRegistry, OwnedHandle
 from plumbline.hardware.memory import DEFAULT_TENANT, DeviceBuffer, DeviceMemoryPool, MemoryDriver
-
-MAX_THREADS = 256
 
 
 class OwnedDevice(OwnedHandle):

@@ -22,6 +22,7 @@ from plumbline.compiler.cache import ArtifactCache, cache_key, source_fingerprin
 from plumbline.compiler.importers.digest import digest_bytes, digest_file, verify_digest
 from plumbline.compiler.importers.formats import FormatOptions, find_format, read_model_file
 from plumbline.config.settings import Settings, read_settings
+from plumbline.contracts.program import MAX_THREADS
 from plumbline.engine.encoder import TextEncoder
 from plumbline.engine.model import Model
 from plumbline.engine.tokenization import TextSettings
@@ -187,7 +188,7 @@ def _verify_counts(options: LoadOptions) -> None:
     """Threads, contexts and streams are whole numbers from 1 on.
 
     Raises:
-        LoadOptionRefused: naming the first that is not.
+        LoadOptionRefused: naming the first that is not, or `threads` above what a device can have.
     """
     for option in ("threads", "contexts", "streams"):
         value = getattr(options, option)
@@ -195,6 +196,10 @@ def _verify_counts(options: LoadOptions) -> None:
             raise LoadOptionRefused(
                 option=option, value=repr(value), reason="expected a whole number from 1 on"
             )
+    if options.threads > MAX_THREADS:
+        raise LoadOptionRefused(
+            option="threads", value=repr(options.threads), reason=f"at most {MAX_THREADS} are possible"
+        )
 
 
 def read_graph(source: str | os.PathLike[str] | bytes, options: LoadOptions) -> ExecutionGraph:

@@ -25,6 +25,11 @@ def test_count_that_is_no_whole_number_from_one_on_is_refused_by_name(option: st
         plumbline.load(MODEL, **{option: value})  # type: ignore[arg-type]
 
 
+def test_more_threads_than_a_device_has_are_refused_before_anything_is_built() -> None:
+    with pytest.raises(LoadOptionRefused, match="threads = 257: at most 256"):
+        plumbline.load(MODEL, threads=257)
+
+
 def test_unknown_target_is_refused_with_the_choices() -> None:
     with pytest.raises(LoadOptionRefused, match="avx512"):
         plumbline.load(MODEL, target="z80")

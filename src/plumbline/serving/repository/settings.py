@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from plumbline.contracts.program import MAX_THREADS
 from plumbline.contracts.versions import VersionSettings
 from plumbline.serving.repository.contents import SETTINGS_FILE
 from plumbline.serving.repository.refusals import SettingsRefused
@@ -153,7 +154,7 @@ def _bounds(value: Any) -> tuple[int, ...]:
 
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "instances": _whole(1, 256),
-    "threads": _whole(1, 1024),
+    "threads": _whole(1, MAX_THREADS),
     "symbols": _symbols,
     "batch_symbol": _name,
     "max_batch": _whole(0, 1 << 20),

@@ -147,6 +147,7 @@ def test_an_unknown_key_is_refused_with_the_known_ones(tmp_path: Path) -> None:
         ("instances", True),
         ("instances", "2"),
         ("threads", 1.5),
+        ("threads", 257),
         ("symbols", [1]),
         ("symbols", {"n": 0}),
         ("batch_symbol", ""),
