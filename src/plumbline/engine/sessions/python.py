@@ -61,7 +61,8 @@ class ClassRefused(ValidationError):
 @dataclass(eq=False, kw_only=True)
 class ClassFailed(ExecutionError):
     """`setup`, `run` or `close` of a class raised. The cause is chained. Text and line of what `__init__` or
-    `setup` raised are repeated; the text of others is not, it may hold what a client sent.
+    `setup` raised are repeated, and of `run` on the example of a load; the text of others is not, it may hold
+    what a client sent.
     """
 
     code = "execution.python_class"
@@ -72,6 +73,15 @@ class ClassFailed(ExecutionError):
     class_name: str
     function: str
     exception: str
+
+    def repeat_text(self, folders: Sequence[Path]) -> None:
+        """Say text and line of what the class raised, for whoever knows that no client's input was there.
+
+        Args:
+            folders: of the version and its stages, whose files are named.
+        """
+        if self.__cause__ is not None:
+            self.exception = fault_text(self.__cause__, folders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from plumbline.contracts.versions import VersionSpec
 from plumbline.engine.sessions.faults import fault_place, fault_traceback
 from plumbline.errors import PlumblineError
 
-__all__ = ["FaultNotes"]
+__all__ = ["FaultNotes", "folders_of"]
 
 _QUIET_S = 5.0
 _MAX_PLACES = 64
@@ -52,7 +52,7 @@ class FaultNotes:
             self._look_up_folders()
 
     def _look_up_folders(self) -> None:
-        known = (folder for spec in self._specs.values() for folder in _folders(spec))
+        known = (folder for spec in self._specs.values() for folder in folders_of(spec))
         self._folders = tuple(dict.fromkeys(known))
 
     def load_failed(self, spec: VersionSpec, error: BaseException) -> None:
@@ -90,7 +90,8 @@ class FaultNotes:
             print(text, file=self._output or sys.stderr, flush=True)
 
 
-def _folders(spec: VersionSpec) -> Iterator[Path]:
+def folders_of(spec: VersionSpec) -> Iterator[Path]:
+    """Of a version and all of its stages."""
     yield spec.folder
     for stage in spec.stages:
-        yield from _folders(stage)
+        yield from folders_of(stage)

@@ -30,10 +30,11 @@ from plumbline.contracts.requests import RequestId, TenantId
 from plumbline.contracts.versions import VersionSpec
 from plumbline.engine.scheduler import EngineStatus
 from plumbline.engine.session import RunBoard, Session, watch_runs
+from plumbline.engine.sessions.python import ClassFailed
 from plumbline.errors import PlumblineError, Recoverability
 from plumbline.serving.workers import protocol, tensors
 from plumbline.serving.workers.channel import WorkerChannel, die_with_parent, is_orphan
-from plumbline.serving.workers.fault_notes import FaultNotes
+from plumbline.serving.workers.fault_notes import FaultNotes, folders_of
 from plumbline.serving.workers.files import receive_file
 from plumbline.serving.workers.frames import FrameReader, FrameTooLong
 from plumbline.serving.workers.region import Field, SharedRegion
@@ -331,6 +332,8 @@ def load_warm(
     try:
         engine.submit(spec.ref, call, done.put)
         outcome = done.get()
+        if isinstance(outcome, ClassFailed):
+            outcome.repeat_text(tuple(folders_of(spec)))
         if isinstance(outcome, PlumblineError):
             raise outcome
     except BaseException:
