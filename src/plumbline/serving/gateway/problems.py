@@ -110,7 +110,7 @@ def as_plumbline_error(error: Exception, request_id: str) -> PlumblineError:
 
 
 def _title(error: PlumblineError) -> str:
-    text = (type(error).__doc__ or error.code).strip().split("\n\n")[0]
+    text = (error.__doc__ or error.code).strip().split("\n\n")[0]
     return " ".join(text.split())
 
 

@@ -252,7 +252,9 @@ class ProtocolViolated(BackendError):
 
 @dataclass(eq=False, kw_only=True)
 class WorkerReported(BackendError):
-    """An error of a worker whose class this process does not know: it answers as that class would."""
+    """An error of a worker whose class this process does not know: it answers as that class would, under the
+    title of that class.
+    """
 
     code = "backend.workers_reported"
     owner = "serving.workers"
@@ -266,6 +268,7 @@ class WorkerReported(BackendError):
     reported_status: int
     text: str
     retry_after_s: float | None = None
+    reported_title: str = ""
 
     def __post_init__(self) -> None:
         self.__dict__.update(
@@ -275,6 +278,7 @@ class WorkerReported(BackendError):
             side_effect=_member(SideEffect, self.reported_side_effect, SideEffect.UNKNOWN),
             owner=self.reported_owner,
             http_status=self.reported_status,
+            __doc__=self.reported_title or self.__doc__,
         )
         super().__post_init__()
 

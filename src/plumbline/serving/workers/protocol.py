@@ -41,7 +41,7 @@ __all__ = [
     "wire_metadata",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 MAX_MESSAGE_BYTES = 16 << 20
 """Of one control message; tensors travel elsewhere."""
@@ -114,7 +114,9 @@ class Hello(msgspec.Struct, tag="hello", array_like=True, frozen=True):
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
-    """A `PlumblineError` on its way. `context` is module, line, function."""
+    """A `PlumblineError` on its way. `context` is module, line, function; `title` the docstring of its class,
+    empty where it has none.
+    """
 
     code: str
     error_class: str
@@ -125,6 +127,7 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     message: str
     fields: dict[str, Any]
     context: tuple[str, int, str]
+    title: str = ""
 
 
 class Tensor(msgspec.Struct, array_like=True, frozen=True):

@@ -15,6 +15,7 @@ from plumbline.serving.workers.protocol import Failure
 __all__ = ["as_plumbline", "rebuild", "report"]
 
 _MAX_TEXT = 4000
+_MAX_TITLE = 1000
 _MAX_FIELDS_BYTES = 16384
 
 
@@ -38,6 +39,7 @@ def report(error: PlumblineError) -> Failure:
         message=error.message[:_MAX_TEXT],
         fields=_bounded(error.to_dict()["fields"]),
         context=(context.module, context.line, context.function),
+        title=(error.__doc__ or "")[:_MAX_TITLE],
     )
 
 
@@ -80,6 +82,7 @@ def _as_reported(failure: Failure) -> PlumblineError:
         reported_owner=failure.owner,
         reported_status=failure.http_status if 400 <= failure.http_status <= 599 else 500,
         text=failure.message,
+        reported_title=failure.title,
         retry_after_s=float(retry_after_s) if isinstance(retry_after_s, int | float) else None,
     )
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pickle
 
+import msgspec
+
 from plumbline.engine.outcomes import DeadlineMissed, EngineFailed, EngineStopped
 from plumbline.errors import ErrorClass, PlumblineError, Recoverability
+from plumbline.serving.gateway.problems import problem_document
 from plumbline.serving.workers import protocol
 from plumbline.serving.workers.failures import CallRefused, WorkerBroken, WorkerReported
 from plumbline.serving.workers.reporting import as_plumbline, rebuild, report
@@ -42,6 +45,20 @@ def test_an_unknown_error_answers_as_its_class_would_and_pickles() -> None:
     assert (error.error_class, error.recoverability) == (ErrorClass.POLICY, Recoverability.TRANSIENT)
     assert error.retry_after_s == 2.0
     assert pickle.loads(pickle.dumps(error)).code == "somewhere.else"
+
+
+def test_an_error_has_the_title_of_its_class_wherever_it_was_found() -> None:
+    """A problem document of one code reads alike, whether this process knows the class or not."""
+    here = problem_document(EngineFailed(reason="x"), "r", with_error_member=False)
+    away = rebuild(msgspec.structs.replace(report(EngineFailed(reason="x")), code="not.known.here"))
+    assert isinstance(away, WorkerReported)
+    there = problem_document(away, "r", with_error_member=False)
+    assert there["title"] == here["title"]
+    assert there["title"] == " ".join((EngineFailed.__doc__ or "").strip().split("\n\n")[0].split())
+    titleless = rebuild(msgspec.structs.replace(report(away), code="not.known.here", title=""))
+    assert problem_document(titleless, "r", with_error_member=False)["title"].startswith(
+        "An error of a worker"
+    )
 
 
 def test_a_failure_of_nonsense_is_still_an_error() -> None:
