@@ -211,6 +211,8 @@ class GatewayApplication:
             headers.append((b"content-type", answer.media_type))
         if origin is not None:
             headers.extend(self._origins.headers(origin, preflight=False))
+        if self.flights.is_draining:  # or a client sends its next request into a connection that closes
+            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if asked.method == "HEAD":
             body = b""

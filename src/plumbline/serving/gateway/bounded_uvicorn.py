@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from plumbline.serving.gateway.asgi import Application
-from plumbline.serving.gateway.limits import GatewayLimits
+from plumbline.serving.gateway.limits import GatewayLimits, connection_room
 from plumbline.serving.gateway.uvicorn_exchange import Exchange
 
 __all__ = ["BoundedUvicorn"]
@@ -27,6 +27,9 @@ __all__ = ["BoundedUvicorn"]
 _BACKLOG = 1024
 _IDLE_S = 0.5
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
+)
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 )
@@ -73,6 +76,7 @@ def _bounded_protocol(limits: GatewayLimits) -> type[HttpToolsProtocol]:
     """The protocol of one connection, for these limits."""
 
     class Bounded(_BoundedProtocol):
+        most_connections = connection_room(limits.max_connections)
         head_timeout_s = limits.header_timeout_s
         most_head_bytes = 2 * limits.max_header_bytes
         most_drained_bytes = limits.max_drained_bytes
@@ -87,6 +91,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     One timer a connection looks for idleness; one for each answer would cost more than parsing the request.
     """
 
+    most_connections: int
     head_timeout_s: float
     most_head_bytes: int
     most_drained_bytes: int
@@ -106,6 +111,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._behind: deque[Exchange] = deque()
         self._head_timer = self.loop.call_later(self.head_timeout_s, transport.abort)
+        if len(self.connections) > self.most_connections:
+            self._refuse(_NO_ROOM)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()

@@ -50,14 +50,18 @@ class Flight:
 
 
 class Flights:
-    """Owner of everything in flight. Used on one event loop only."""
+    """Owner of everything in flight. Used on one event loop only.
+
+    Attributes:
+        is_draining: nothing new is taken, and every answer is the last of its connection.
+    """
 
     def __init__(self, limits: GatewayLimits) -> None:
         self._limits = limits
         self._flights: dict[RequestId, Flight] = {}
         self._buffered_bytes = 0
         self._sweeping = False
-        self._draining = False
+        self.is_draining = False
         self._empty: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -67,11 +71,6 @@ class Flights:
         """Whether a request of this id is in flight."""
         return request_id in self._flights
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether nothing new is taken."""
-        return self._draining
-
     def enter(self, request_id: RequestId, receive: Receive) -> Flight:
         """Take a request in.
 
@@ -80,7 +79,7 @@ class Flights:
             DuplicateRequest: another request has this id.
         """
         flights = self._flights
-        if self._draining:
+        if self.is_draining:
             raise Draining()
         if len(flights) >= self._limits.max_requests:
             raise TooManyRequests(what="requests", limit=self._limits.max_requests)
@@ -110,7 +109,7 @@ class Flights:
 
     async def drain(self, timeout_s: float) -> int:
         """Take nothing new and wait for what is in flight. Returns how many requests are still there."""
-        self._draining = True
+        self.is_draining = True
         self._empty = asyncio.Event()
         if self._flights:
             try:

@@ -18,7 +18,7 @@ from granian.server.embed import Server as EmbeddedServer
 
 from plumbline.serving.gateway.asgi import Application
 from plumbline.serving.gateway.bounded_uvicorn import BoundedUvicorn
-from plumbline.serving.gateway.limits import GatewayLimits
+from plumbline.serving.gateway.limits import GatewayLimits, connection_room
 
 __all__ = ["HttpServer", "ServerKind", "make_http_server"]
 
@@ -79,7 +79,7 @@ class _Granian:
             websockets=True,
             log_enabled=False,
             backlog=_BACKLOG,
-            backpressure=limits.max_requests + 64,
+            backpressure=connection_room(limits.max_connections),
             http1_settings=HTTP1Settings(
                 header_read_timeout=int(limits.header_timeout_s * 1000),
                 max_buffer_size=max(8192, 2 * limits.max_header_bytes),

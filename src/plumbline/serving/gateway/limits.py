@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass, field
 
 from plumbline.serving.open_inference.limits import TensorLimits
 
-__all__ = ["GatewayLimits"]
+__all__ = ["GatewayLimits", "connection_room"]
 
 MIB = 1 << 20
+
+
+def connection_room(wanted: int) -> int:
+    """Connections that may be open at once: as many as wanted, and at most three quarters of the descriptors
+    of this process, so that workers, logs and the store still get theirs when clients take all they can.
+    """
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, descriptors * 3 // 4))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +34,7 @@ class GatewayLimits:
     max_json_depth: nesting of JSON documents of the native API.
     tensors: of one inference request.
     max_requests: in flight at once, over all connections.
+    max_connections: open at once, idle ones included; fewer where the process may hold fewer descriptors.
     max_drained_bytes: of a body that is still read and thrown away after it was refused, so that its sender
         gets to read why.
     drain_timeout_s: for that.
@@ -39,6 +51,7 @@ class GatewayLimits:
     max_path_bytes: int = 8 * 1024
     max_json_depth: int = 64
     max_requests: int = 1024
+    max_connections: int = 16_384
     max_drained_bytes: int = 256 * MIB
     drain_timeout_s: float = 10.0
     body_timeout_s: float = 30.0

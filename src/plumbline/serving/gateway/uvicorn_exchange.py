@@ -68,6 +68,7 @@ class Exchange(RequestResponseCycle):
                     self.chunked_encoding, self.expected_content_length = False, int(value)
                 elif name == b"connection" and b"close" in value.lower():
                     self.keep_alive = False
+                    lines.pop()  # said below
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
             self.chunked_encoding = True
             lines.append(b"transfer-encoding: chunked\r\n")

@@ -121,7 +121,7 @@ def test_connections_leave_descriptors_for_the_rest_of_the_process():
 
 @both
 def test_an_answer_of_a_stopping_server_is_the_last_of_its_connection(kind):
-    """Or its client sends the next request into a connection that closes, and cannot know what became of it."""
+    """Or its client sends the next request into a connection that closes, and cannot know its outcome."""
     inference = FakeInference()
     inference.hold = True
     with running_gateway(fake_gateway(inference=inference), kind, drain_timeout_s=HANG_S) as gateway:
