@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from plumbline.errors import PolicyError, ResourceError
 
-__all__ = ["ListenerRefused", "ListenerUnavailable", "is_loopback", "open_listener", "verify_listener"]
+__all__ = [
+    "ListenerRefused",
+    "ListenerUnavailable",
+    "is_loopback",
+    "open_listener",
+    "verify_listener",
+    "verify_port",
+]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -58,12 +65,19 @@ def verify_listener(host: str, *, authenticated: bool) -> None:
         raise ListenerRefused(host=host)
 
 
+def verify_port(host: str, port: int) -> None:
+    """Raises ListenerUnavailable for a number that is no port."""
+    if not 0 <= port < 65536:
+        raise ListenerUnavailable(host=host, port=port, reason="a port is from 0 to 65535")
+
+
 def open_listener(host: str, port: int, backlog: int) -> socket.socket:
     """A listening socket that nobody else listens on; port 0 takes a free one. To be closed.
 
     Raises:
-        ListenerUnavailable: with the reason of the system.
+        ListenerUnavailable: with the reason of the system, which itself takes 99999 for 34463.
     """
+    verify_port(host, port)
     try:
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:

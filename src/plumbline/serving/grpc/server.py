@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from plumbline.serving.gateway.binding import ListenerUnavailable
+from plumbline.serving.gateway.binding import ListenerUnavailable, verify_port
 from plumbline.serving.gateway.flights import Flights
 from plumbline.serving.gateway.parts import Gateway
 from plumbline.serving.grpc import open_inference_pb2 as pb
@@ -43,6 +43,7 @@ async def start_grpc_server(parts: Gateway, flights: Flights, *, host: str, port
     Raises:
         ListenerUnavailable: the address or port cannot be had.
     """
+    verify_port(host, port)
     limits = parts.limits
     server: Any = grpc.aio.server(
         maximum_concurrent_rpcs=limits.max_requests + 64,

@@ -240,6 +240,13 @@ def test_with_authentication_an_open_listener_starts_and_a_taken_port_is_refused
         asyncio.run(_serve(build_application(fake_gateway()), port=taken.getsockname()[1]))
 
 
+@pytest.mark.parametrize("ports", [{"port": 99999}, {"port": -1}, {"port": 0, "grpc_port": 65536}], ids=str)
+def test_a_number_that_is_no_port_is_refused(ports):
+    """The system takes 99999 for 34463, and nobody would look there."""
+    with pytest.raises(ListenerUnavailable, match="from 0 to 65535"):
+        asyncio.run(_serve(build_application(fake_gateway()), **ports))
+
+
 PROGRAM = """
 import asyncio, sys
 from plumbline.serving.gateway.application import build_application
