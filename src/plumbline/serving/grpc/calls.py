@@ -3,28 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from plumbline.contracts.identity import LOCAL_PRINCIPAL, Principal
 from plumbline.contracts.requests import RequestId, verify_request_id
-from plumbline.errors import PlumblineError
+from plumbline.errors import PlumblineError, ValidationError
 from plumbline.serving.gateway.asgi import Message
 from plumbline.serving.gateway.flights import Flights
 from plumbline.serving.gateway.parts import Gateway
-from plumbline.serving.gateway.problems import as_plumbline_error
+from plumbline.serving.gateway.problems import as_plumbline_error, without_paths
 from plumbline.serving.gateway.request_ids import RequestIds
 from plumbline.serving.grpc.messages import Caller
 from plumbline.serving.grpc.statuses import status_of, trailing_metadata
 from plumbline.serving.ports import Permission
 
-__all__ = ["Calls", "Context", "Handle", "as_error_message", "nothing_more"]
+__all__ = [
+    "Calls",
+    "Context",
+    "Handle",
+    "MessageUnreadable",
+    "as_error_message",
+    "nothing_more",
+    "read_message",
+]
 
 Context = Any
 """`grpc.aio.ServicerContext`: grpcio has no types."""
 Handle = Callable[[Any, Caller], Awaitable[Any]]
-Method = Callable[[Any, Context], Awaitable[Any]]
+Method = Callable[[bytes, Context], Awaitable[Any]]
+
+
+@dataclass(eq=False, kw_only=True)
+class MessageUnreadable(ValidationError):
+    """Bytes that are no message of the method: damaged, of another type, or text that is not UTF-8."""
+
+    code = "validation.grpc_message"
+    owner = "serving.grpc"
+    template = "the message cannot be read as {expected}"
+
+    expected: str
+
+
+def read_message(kind: Any, raw: bytes) -> Any:
+    """A message of the given generated type. Not done by the gRPC library, whose refusal is untyped.
+
+    Raises:
+        MessageUnreadable: the bytes are none.
+    """
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        raise MessageUnreadable(expected=kind.DESCRIPTOR.full_name) from None
 
 
 class Calls:
@@ -34,10 +67,10 @@ class Calls:
         self._parts, self._flights = parts, flights
         self._ids = RequestIds("g", flights.has)
 
-    def guarded(self, handle: Handle, permission: Permission | None) -> Method:
-        """A method of the service from one that knows no gRPC."""
+    def guarded(self, handle: Handle, kind: Any, permission: Permission | None) -> Method:
+        """A method of the service, which gets bytes, from one without gRPC that gets messages of `kind`."""
 
-        async def method(request: Any, context: Context) -> Any:
+        async def method(raw: bytes, context: Context) -> Any:
             arrived_ns = self._parts.clock.now_ns()
             request_id, entered = self.new_id(), False
             try:
@@ -46,14 +79,15 @@ class Calls:
                 if permission is not None:
                     self._flights.enter(request_id, nothing_more)
                     entered = True
-                answer = await handle(request, caller)
+                answer = await handle(read_message(kind, raw), caller)
                 context.set_trailing_metadata((("x-request-id", request_id),))
                 self._observe(handle, "OK", arrived_ns)
                 return answer
             except Exception as error:  # noqa: BLE001 (one unit of work fails as our bug)
                 known = as_plumbline_error(error, request_id)
                 self._observe(handle, status_of(known).name, arrived_ns)
-                await context.abort(status_of(known), known.message, trailing_metadata(known, request_id))
+                detail = without_paths(known.message)
+                await context.abort(status_of(known), detail, trailing_metadata(known, request_id))
             finally:
                 if entered:
                     self._flights.leave(request_id)
@@ -104,7 +138,7 @@ class Calls:
 def as_error_message(error: Exception, request_id: str) -> str:
     """The text of an error inside a stream."""
     known: PlumblineError = as_plumbline_error(error, request_id)
-    return f"[{known.code}] {known.message}"
+    return f"[{known.code}] {without_paths(known.message)}"
 
 
 def _metadata(context: Context) -> dict[str, str]:

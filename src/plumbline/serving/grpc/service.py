@@ -10,7 +10,14 @@ import grpc
 from plumbline.serving.gateway.flights import Flights
 from plumbline.serving.gateway.parts import Gateway
 from plumbline.serving.grpc import open_inference_pb2 as pb
-from plumbline.serving.grpc.calls import Calls, Context, Handle, as_error_message, nothing_more
+from plumbline.serving.grpc.calls import (
+    Calls,
+    Context,
+    Handle,
+    as_error_message,
+    nothing_more,
+    read_message,
+)
 from plumbline.serving.grpc.config_messages import config_message, metadata_message, statistics_message
 from plumbline.serving.grpc.messages import Caller, infer_call, infer_response, plain_parameters
 from plumbline.serving.open_inference.documents import EXTENSIONS, index_document, ready_versions
@@ -22,6 +29,7 @@ from plumbline.serving.ports import Permission
 __all__ = ["SERVICE", "InferenceGrpc"]
 
 SERVICE = "inference.GRPCInferenceService"
+_UNREAD = pb.ModelInferRequest()
 
 
 class InferenceGrpc:
@@ -55,7 +63,6 @@ class InferenceGrpc:
         methods = {name: self._unary(name, handle, permission) for name, handle, permission in table}
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream_infer,
-            request_deserializer=pb.ModelInferRequest.FromString,
             response_serializer=pb.ModelStreamInferResponse.SerializeToString,
         )
         return grpc.method_handlers_generic_handler(SERVICE, methods)
@@ -64,8 +71,7 @@ class InferenceGrpc:
         request: Any = getattr(pb, f"{name}Request")
         response: Any = getattr(pb, f"{name}Response")
         return grpc.unary_unary_rpc_method_handler(
-            self._calls.guarded(handle, permission),
-            request_deserializer=request.FromString,
+            self._calls.guarded(handle, request, permission),
             response_serializer=response.SerializeToString,
         )
 
@@ -159,10 +165,11 @@ class InferenceGrpc:
         return infer_response(request.id, wanted, result, parts.models)
 
     async def _stream_infer(
-        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
+        self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """One answer per request, in their order. An error answers its request; the stream goes on."""
-        async for request in requests:
+        async for raw in requests:
+            request = _UNREAD
             request_id = self._calls.new_id()
             arrived_ns = self._parts.clock.now_ns()
             entered = False
@@ -170,6 +177,7 @@ class InferenceGrpc:
                 caller = await self._calls.caller(context, request_id, Permission.INFER, arrived_ns)
                 self._flights.enter(request_id, nothing_more)
                 entered = True
+                request = read_message(pb.ModelInferRequest, raw)
                 response = await self._model_infer(request, caller)
                 response.parameters["triton_final_response"].bool_param = True
                 answer = pb.ModelStreamInferResponse(infer_response=response)

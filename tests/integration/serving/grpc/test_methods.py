@@ -7,7 +7,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from plumbline.errors import ArtifactError, PolicyError, Recoverability, ResourceError
+from plumbline.errors import ArtifactError, PolicyError, Recoverability, ResourceError, ValidationError
+from plumbline.scheduling.refusals import DuplicateRequest
 from plumbline.serving.gateway.limits import GatewayLimits
 from plumbline.serving.grpc import open_inference_pb2 as pb
 from plumbline.testing.gateways import (
@@ -131,10 +132,16 @@ class Busy(ResourceError):
     retry_after_s = 0.75
 
 
+class NotServing(ValidationError):
+    http_status = 409
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (ArtifactError(), grpc.StatusCode.FAILED_PRECONDITION),
+        (NotServing(), grpc.StatusCode.FAILED_PRECONDITION),
+        (DuplicateRequest(request_id="r", state="queued"), grpc.StatusCode.ALREADY_EXISTS),
         (PolicyError(), grpc.StatusCode.PERMISSION_DENIED),
         (ResourceError(), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (Busy(), grpc.StatusCode.UNAVAILABLE),
@@ -149,6 +156,32 @@ def test_the_class_of_an_error_picks_the_status(opened, error, code):
     assert found is code
     assert "secret" not in details
     assert metadata.get("grpc-retry-pushback-ms") == ("750" if isinstance(error, Busy) else None)
+
+
+GARBAGE = [b"\xff\xff\xff\xff", b"\x0a\x02\xff\xfe"]
+
+
+@pytest.mark.parametrize("message", GARBAGE, ids=["damaged", "no-utf8"])
+def test_bytes_that_are_no_message_are_refused_with_a_problem(shared, message):
+    ask = shared.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(message, timeout=HANG_S)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert dict(caught.value.trailing_metadata())["plumbline-code"] == "validation.grpc_message"
+    stream = shared.channel.stream_stream(
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        response_deserializer=pb.ModelStreamInferResponse.FromString,
+    )
+    answers = list(stream(iter([message, request().SerializeToString()]), timeout=HANG_S))
+    assert "validation.grpc_message" in answers[0].error_message
+    assert answers[1].infer_response.id == "mine"
+
+
+def test_a_path_in_a_message_does_not_leave(opened):
+    inference = FakeInference()
+    inference.error = DuplicateRequest(request_id="r", state="at /srv/secret/place")
+    client, _ = opened(inference=inference)
+    assert "/srv" not in client.refused("ModelInfer", request())[2]
 
 
 def test_the_deadline_of_the_call_becomes_that_of_the_request_and_its_end_cancels(opened):
