@@ -22,7 +22,7 @@ from plumbline.serving.models.kept_rollouts import KeptRollouts
 from plumbline.serving.models.lifecycle import IN_PROGRESS, VersionEvent, VersionLife, apply
 from plumbline.serving.models.loading import NO_WISH, LoadWish, VersionLoader, read_wish
 from plumbline.serving.models.refusals import VersionBusy, VersionLoading, VersionNotReady
-from plumbline.serving.models.routing import CandidateRole, RouteDecision, decide_route
+from plumbline.serving.models.routing import CandidateRole, RouteDecision
 from plumbline.serving.models.served import ServedModel, ServedVersion
 from plumbline.serving.models.start_order import StartOrder, Turn, processors
 from plumbline.serving.models.statistics import VersionCounters
@@ -89,7 +89,7 @@ class Directory:
     def is_ready(self, model: str, version: str | None = None) -> bool:
         """Whether requests are served now: the version is ready, and a worker that takes calls has it."""
         known = self._models.get(model)
-        chosen = None if known is None else decide_route(known.candidates, version, 1.0).chosen
+        chosen = None if known is None else known.decision(version).chosen
         return chosen is not None and str(chosen) in self._held()
 
     def statistics(self, model: str | None = None, version: str | None = None) -> Sequence[VersionStatistics]:
@@ -316,7 +316,7 @@ class Directory:
         named = None if version is None else model.versions.get(version)
         if named is not None and named.is_ready:
             return named
-        decision = decide_route(model.candidates, version, 1.0)
+        decision = model.decision(version)
         if decision.chosen is None:
             raise self.refusal_of(model, decision, version)
         return model.versions[decision.chosen.version]
@@ -439,7 +439,7 @@ def _share(model: ServedModel, version: ServedVersion) -> float:
     canary_share = canary.policy.share if canary and model.versions[canary.canary.version].is_ready else 0.0
     if role is CandidateRole.CANARY:
         return canary_share
-    return 1.0 - canary_share if decide_route(model.candidates, None, 1.0).chosen == version.ref else 0.0
+    return 1.0 - canary_share if model.usual.chosen == version.ref else 0.0
 
 
 def _most_promising(model: ServedModel) -> ServedVersion | None:

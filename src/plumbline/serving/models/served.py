@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from plumbline.contracts.inference import VersionRef
 from plumbline.contracts.models import ModelMetadata, VersionState, VersionStatus
@@ -18,6 +18,8 @@ from plumbline.serving.models.statistics import VersionCounters
 from plumbline.serving.repository.port import PublishedState, PublishedVersion, newest_first
 
 __all__ = ["ServedModel", "ServedVersion"]
+
+_NOT_WEIGHED: Final = frozenset({VersionState.FOUND, VersionState.UNLOADED, VersionState.RETIRED})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -77,9 +79,12 @@ class ServedModel:
         rollout: the canary that runs, or that ended last.
         window: its answers, while it runs.
         held: versions that were rolled back, or before which an older one was promoted.
-        sole: the one version, while it is ready and the only one known; such calls need no decision.
-        candidates: as routing sees them; made again after every change.
+        sole: the one version, while it is ready and the only candidate; such calls need no decision.
+        candidates: as routing sees them: versions that are loaded, on their way, failed or pinned, so that
+            the hundreds that only lie in the repository cost a request nothing. Made again after a change.
         usual: the decision for a request that names no version, while there is no canary.
+        named: decisions for requests that name a version, kept until the next change; one for each version
+            at most.
     """
 
     name: str
@@ -90,6 +95,7 @@ class ServedModel:
     sole: ServedVersion | None = None
     candidates: tuple[VersionCandidate, ...] = ()
     usual: RouteDecision = field(default_factory=lambda: decide_route((), None, 1.0))
+    named: dict[str, RouteDecision] = field(default_factory=dict)
 
     @property
     def canary(self) -> Rollout | None:
@@ -101,10 +107,30 @@ class ServedModel:
         """Sort the versions and derive what routing reads. Called after every change."""
         order = newest_first([version.published for version in self.versions.values()])
         self.versions = {published.ref.version: self.versions[published.ref.version] for published in order}
-        self.candidates = tuple(self._candidate(version) for version in self.versions.values())
+        weighed = [version for version in self.versions.values() if _is_weighed(version)]
+        self.candidates = tuple(self._candidate(version) for version in weighed)
         self.usual = decide_route(self.candidates, None, 1.0)
-        only = next(iter(self.versions.values())) if len(self.versions) == 1 else None
-        self.sole = only if only is not None and only.is_ready and not self.held else None
+        self.named = {}
+        only = weighed[0] if len(weighed) == 1 else None
+        self.sole = only if only is not None and self.usual.chosen == only.ref else None
+
+    def decision(self, version: str | None, draw: float = 1.0) -> RouteDecision:
+        """Who answers a request. A version that the request names is weighed in any state.
+
+        Args:
+            version: named by the request, or None.
+            draw: `request_draw` of the request while there is a canary.
+        """
+        if version is None:
+            return self.usual if self.canary is None else decide_route(self.candidates, None, draw)
+        known = self.versions.get(version)
+        if known is None:
+            return decide_route(self.candidates, version, draw)
+        decision = self.named.get(version)
+        if decision is None:
+            extra = () if _is_weighed(known) else (self._candidate(known),)
+            decision = self.named[version] = decide_route((*extra, *self.candidates), version, draw)
+        return decision
 
     def role(self, version: ServedVersion) -> CandidateRole:
         """Which unpinned requests a version may get."""
@@ -130,3 +156,8 @@ class ServedModel:
         role = self.role(version)
         share = self.canary.policy.share if self.canary and role is CandidateRole.CANARY else 0.0
         return VersionCandidate(ref=version.ref, state=version.life.state, role=role, share=share)
+
+
+def _is_weighed(version: ServedVersion) -> bool:
+    is_pinned = version.published.state is PublishedState.PINNED
+    return is_pinned or version.life.state not in _NOT_WEIGHED

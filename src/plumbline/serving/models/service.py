@@ -1,7 +1,8 @@
 """`RoutedInference`: from a call to its one outcome: model, version, worker, result, counts.
 
 This is on the way of every request, so a call of a model with one ready version costs a dictionary look-up
-and one record; candidates are weighed only where there is a choice.
+and one record, however many versions lie in the repository; candidates are weighed only where there is a
+choice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from plumbline.serving.models.rollout import Outcome
 from plumbline.serving.models.routing import (
     RouteDecision,
     RouteReason,
-    decide_route,
     decide_worker,
     request_draw,
 )
@@ -145,10 +145,9 @@ def _decide(model: ServedModel, call: InferenceCall) -> tuple[RouteDecision, flo
     """The decision and the draw behind it; without a canary nothing is drawn, and the draw counts as 1."""
     canary = model.canary
     if canary is None:
-        usual = model.usual if call.version is None else decide_route(model.candidates, call.version, 1.0)
-        return usual, 1.0
+        return model.decision(call.version), 1.0
     draw = request_draw(call.id, str(canary.canary))
-    return decide_route(model.candidates, call.version, draw), draw
+    return model.decision(call.version, draw), draw
 
 
 def _asked(model: ServedModel, call: InferenceCall) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from plumbline.contracts.inference import VersionRef
 from plumbline.contracts.records import Routing, decode_record, encode_record
 from plumbline.contracts.requests import RequestId
 from plumbline.scheduling.refusals import DuplicateRequest
-from plumbline.serving.models.refusals import CanaryRefused, NoWorkerReady
+from plumbline.serving.models.refusals import CanaryRefused, NoWorkerReady, VersionNotReady
 from plumbline.serving.models.rollout import RolloutPolicy, RolloutState
 from plumbline.serving.models.routing import request_draw
 from plumbline.serving.ports import WorkerState
@@ -56,13 +56,55 @@ def test_a_choice_is_recorded_with_every_candidate_and_why_it_lost(make_bench: A
         record: Routing = bench.records[-1]
         assert (record.chosen, record.reason) == ("m@2/w0", "newest_ready")
         assert dict(record.rejected) == {
-            "m@3": "it is found",
             "m@1": "a newer version is ready",
             "m@2/w1": "it is stalled",
             "m@2/w2": "busier: 0 accepted",
         }
         assert set(record.candidates) == {*dict(record.rejected), record.chosen}
         assert decode_record(encode_record(record)) == record
+
+    run(work())
+
+
+def test_versions_that_only_lie_in_the_repository_cost_a_request_nothing(bench: Any) -> None:
+    """L4-67: the record names who was weighed, not hundreds that nobody loaded."""
+
+    async def work() -> None:
+        bench.publish("m", *[str(number) for number in range(1, 301)])
+        await bench.directory.load("m", "7")
+        assert await bench.ask() == "7"
+        assert (bench.records[-1].candidates, bench.records[-1].reason) == (("m@7/w0",), "only_version")
+        await bench.directory.load("m", "300")
+        assert await bench.ask() == "300"
+        assert dict(bench.records[-1].rejected) == {"m@7": "a newer version is ready"}
+        with pytest.raises(VersionNotReady, match="m@200 is not loaded"):
+            await bench.ask(version="200")
+        assert dict(bench.records[-1].rejected) == {
+            "m@200": "it is found",
+            "m@300": "the request names another version",
+            "m@7": "the request names another version",
+        }
+        await bench.directory.unload("m", "300")
+        assert await bench.ask() == "7"
+        assert bench.records[-1].candidates == ("m@7/w0",)
+
+    run(work())
+
+
+def test_a_decision_for_a_named_version_follows_its_changes(bench: Any) -> None:
+    async def work() -> None:
+        bench.publish("m", "1", "2")
+        await bench.directory.load("m", "2")
+        for _ in range(2):
+            with pytest.raises(VersionNotReady, match="m@1 is not loaded"):
+                await bench.ask(version="1")
+        await bench.directory.load("m", "1")
+        assert [await bench.ask(version="1"), await bench.ask(version="2")] == ["1", "2"]
+        await bench.directory.pin("m", "1")
+        assert (await bench.ask(), bench.records[-1].reason) == ("1", "pinned_version")
+        await bench.directory.unload("m", "1")
+        with pytest.raises(VersionNotReady, match="m@1 is unloaded"):
+            await bench.ask()
 
     run(work())
 
