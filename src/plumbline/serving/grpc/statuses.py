@@ -8,7 +8,6 @@ import grpc
 import msgspec
 
 from plumbline.errors import ErrorClass, PlumblineError, Recoverability
-from plumbline.scheduling.refusals import DuplicateRequest
 from plumbline.serving.gateway.problems import problem_document, retry_after
 from plumbline.serving.open_inference.refusals import ExtensionRefused
 
@@ -39,8 +38,6 @@ def status_of(error: PlumblineError) -> grpc.StatusCode:
     """The status code of an error. Only a transient one is `UNAVAILABLE`, which clients retry."""
     if isinstance(error, ExtensionRefused):
         return grpc.StatusCode.UNIMPLEMENTED
-    if isinstance(error, DuplicateRequest):
-        return grpc.StatusCode.ALREADY_EXISTS
     if error.code in _THERE_ALREADY:
         return grpc.StatusCode.ALREADY_EXISTS
     named = _BY_HTTP_STATUS.get(error.http_status)
