@@ -44,13 +44,15 @@ def platform_of(metadata: ModelMetadata) -> str:
 
 
 def ready_versions(models: ModelDirectory, model: str) -> list[str]:
-    """Versions of a model that serve requests now, in order."""
+    """Versions of a model that serve requests now: numbers by value, then names."""
     statuses = models.statuses()
-    return sorted(
-        status.ref.version
-        for status in statuses
-        if status.ref.model == model and status.state is VersionState.READY
-    )
+    ready = [s.ref.version for s in statuses if s.ref.model == model and s.state is VersionState.READY]
+    return sorted(ready, key=_by_value)
+
+
+def _by_value(version: str) -> tuple[bool, int, str]:
+    is_number = version.isascii() and version.isdigit()
+    return (not is_number, int(version) if is_number else 0, version)
 
 
 def model_metadata_document(metadata: ModelMetadata, versions: list[str]) -> dict[str, Any]:
