@@ -8,7 +8,7 @@ from plumbline.contracts.clock import Clock
 from plumbline.contracts.inference import VersionRef
 from plumbline.serving.models.announcing import Announce
 from plumbline.serving.models.kept_rollouts import KeptModel, KeptRollout, KeptRollouts
-from plumbline.serving.models.refusals import CanaryRefused, VersionBusy
+from plumbline.serving.models.refusals import CanaryRefused, NoCanaryRuns, VersionBusy
 from plumbline.serving.models.rollout import (
     Outcome,
     OutcomeWindow,
@@ -71,12 +71,12 @@ class Canaries:
         canary again. A promoted one goes before newer versions that are ready now.
 
         Raises:
-            CanaryRefused: none runs, or it cannot be promoted because its base is pinned
-                (`Directory.promote` moves the pin).
+            NoCanaryRuns: there is nothing to end.
+            CanaryRefused: it cannot be promoted because its base is pinned (`Directory.promote` moves the pin).
         """
         known = self._find(model)
         if known.canary is None:
-            raise CanaryRefused(model=model, version="", reason="none runs")
+            raise NoCanaryRuns(model=model)
         if promote:
             self._verify_base_unpinned(known, known.canary.canary, known.canary.base)
         self._end(known, RolloutEvent.PROMOTE if promote else RolloutEvent.ROLL_BACK, reason)

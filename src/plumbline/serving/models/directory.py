@@ -21,14 +21,15 @@ from plumbline.serving.models.canaries import Canaries
 from plumbline.serving.models.kept_rollouts import KeptRollouts
 from plumbline.serving.models.lifecycle import IN_PROGRESS, VersionEvent, VersionLife, apply
 from plumbline.serving.models.loading import NO_WISH, LoadWish, VersionLoader, read_wish
-from plumbline.serving.models.refusals import VersionBusy, VersionLoading, VersionNotReady
+from plumbline.serving.models.refusals import VersionBusy
 from plumbline.serving.models.routing import CandidateRole, RouteDecision
 from plumbline.serving.models.served import ServedModel, ServedVersion
 from plumbline.serving.models.start_order import StartOrder, Turn, processors
 from plumbline.serving.models.statistics import VersionCounters
+from plumbline.serving.models.why_not import why_not
 from plumbline.serving.ports import VersionStatistics, WorkerPool, WorkerState
 from plumbline.serving.repository.port import PublishedState, PublishedVersion, Repository
-from plumbline.serving.repository.refusals import ModelUnknown, VersionRetired, VersionUnknown
+from plumbline.serving.repository.refusals import ModelUnknown, VersionUnknown
 from plumbline.serving.repository.specs import newest_usable
 
 __all__ = ["Directory"]
@@ -210,7 +211,7 @@ class Directory:
         """Give the canary of a model all requests that name no version; a pin of its base moves to it.
 
         Raises:
-            CanaryRefused: none runs.
+            NoCanaryRuns: there is none.
         """
         canary = self.model(model).canary
         base = canary and self.model(model).versions.get(canary.base.version)
@@ -288,20 +289,7 @@ class Directory:
 
     def refusal(self, model: ServedModel, version: ServedVersion | None) -> PlumblineError:
         """Why a version, or a model of which none is ready, gives no answer."""
-        shown = version or _most_promising(model)
-        if shown is None:
-            return ModelUnknown(model=model.name)
-        ref, state = shown.ref, shown.life.state
-        if state in IN_PROGRESS:
-            return VersionLoading(model=ref.model, version=ref.version, state=state.value)
-        if shown.waits:
-            return VersionLoading(model=ref.model, version=ref.version, state="waiting for its turn")
-        if state is VersionState.RETIRED:
-            return VersionRetired(model=ref.model, version=ref.version)
-        why = shown.life.reason or shown.published.problem
-        reason = f": {why}" if why else ""
-        said = "not loaded" if state is VersionState.FOUND else state.value
-        return VersionNotReady(model=ref.model, version=ref.version, state=said, reason=reason)
+        return why_not(model, version)
 
     def refusal_of(self, model: ServedModel, decision: RouteDecision, asked: str | None) -> PlumblineError:
         """Why a decision chose nobody."""
@@ -440,11 +428,6 @@ def _share(model: ServedModel, version: ServedVersion) -> float:
     if role is CandidateRole.CANARY:
         return canary_share
     return 1.0 - canary_share if model.usual.chosen == version.ref else 0.0
-
-
-def _most_promising(model: ServedModel) -> ServedVersion | None:
-    on_the_way = [v for v in model.versions.values() if v.waits or v.life.state in IN_PROGRESS]
-    return next(iter(on_the_way or model.versions.values()), None)
 
 
 def _reason(error: BaseException) -> str:

@@ -8,6 +8,8 @@ from plumbline.errors import Recoverability, ResourceError, ValidationError
 
 __all__ = [
     "CanaryRefused",
+    "NoCanaryRuns",
+    "NoVersionLoaded",
     "NoWorkerReady",
     "RevisionMismatch",
     "VersionBusy",
@@ -29,6 +31,19 @@ class VersionNotReady(ValidationError):
     version: str
     state: str
     reason: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class NoVersionLoaded(ValidationError):
+    """A request leaves the version open, and none serves or is about to."""
+
+    code = "validation.no_version_loaded"
+    owner = "serving.models"
+    http_status = 409
+    template = "no version of {model} is loaded: {versions}"
+
+    model: str
+    versions: str
 
 
 @dataclass(eq=False, kw_only=True)
@@ -101,3 +116,15 @@ class CanaryRefused(ValidationError):
     model: str
     version: str
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class NoCanaryRuns(ValidationError):
+    """A canary is to be ended where none runs."""
+
+    code = "validation.no_canary"
+    owner = "serving.models"
+    http_status = 409
+    template = "no canary of {model} runs"
+
+    model: str

@@ -19,6 +19,8 @@ from plumbline.errors import ArtifactError, PlumblineError
 from plumbline.serving.models.index import repository_index
 from plumbline.serving.models.refusals import (
     CanaryRefused,
+    NoCanaryRuns,
+    NoVersionLoaded,
     RevisionMismatch,
     VersionBusy,
     VersionLoading,
@@ -234,7 +236,7 @@ def test_unknown_not_ready_loading_and_retired_are_told_apart(bench: Any) -> Non
             ("nobody", None, ModelUnknown, 404),
             ("m", "9", VersionUnknown, 404),
             ("m", "1", VersionNotReady, 409),
-            ("m", None, VersionNotReady, 409),
+            ("m", None, NoVersionLoaded, 409),
         ):
             assert not bench.directory.is_ready(model, version)
             for ask in (bench.ask(model, version), _metadata(bench, model, version)):
@@ -242,7 +244,7 @@ def test_unknown_not_ready_loading_and_retired_are_told_apart(bench: Any) -> Non
                     await ask
                 assert refused.value.http_status == status
                 if error is VersionNotReady:
-                    assert refused.value.message in ("m@1 is not loaded", "m@2 is not loaded")
+                    assert refused.value.message == "m@1 is not loaded"
         bench.pool.load_gate = asyncio.Event()
         load = asyncio.create_task(bench.directory.load("m", "1"))
         while bench.state("m", "1") is not VersionState.LOADING:
@@ -257,6 +259,30 @@ def test_unknown_not_ready_loading_and_retired_are_told_apart(bench: Any) -> Non
         with pytest.raises(VersionRetired) as retired:
             await bench.ask("m", "2")
         assert retired.value.http_status == 409
+
+    run(work())
+
+
+def test_a_request_that_leaves_the_version_open_is_told_what_there_is(bench: Any) -> None:
+    """The newest is retired and the others are unloaded: nobody asked for the retired one."""
+
+    async def work() -> None:
+        bench.publish("m", *"123456789", "10")
+        for version in ("9", "10"):
+            await bench.directory.load("m", version)
+        await bench.directory.retire("m", "10")
+        await bench.directory.unload("m", "9")
+        with pytest.raises(NoVersionLoaded) as refused:
+            await bench.ask("m")
+        assert refused.value.message == (
+            "no version of m is loaded: 10 is retired, 9 is unloaded, 8 is not loaded, 7 is not loaded, "
+            "6 is not loaded and 5 more"
+        )
+        bench.prepare_error = FakeRunFailed(version="m@9", reason="it is broken")
+        with pytest.raises(FakeRunFailed):
+            await bench.directory.load("m")
+        with pytest.raises(VersionNotReady, match="m@9 is failed: m@9: it is broken"):
+            await bench.ask("m")
 
     run(work())
 
@@ -630,7 +656,7 @@ def test_a_canary_needs_a_base_and_keeps_it(bench: Any) -> None:
         await bench.directory.unload("m", "2")
         rollout = bench.directory.canaries.rollout("m")
         assert (rollout.state, rollout.reason) == (RolloutState.ROLLED_BACK, "it is unloaded")
-        with pytest.raises(CanaryRefused, match="none runs"):
+        with pytest.raises(NoCanaryRuns, match="no canary of m runs"):
             bench.directory.canaries.end("m", promote=True)
         with pytest.raises(CanaryRefused, match="it is unloaded"):
             bench.directory.canaries.start("m", "2", RolloutPolicy())

@@ -12,7 +12,7 @@ from plumbline.contracts.inference import VersionRef
 from plumbline.contracts.records import Routing, decode_record, encode_record
 from plumbline.contracts.requests import RequestId
 from plumbline.scheduling.refusals import DuplicateRequest
-from plumbline.serving.models.refusals import CanaryRefused, NoWorkerReady, VersionNotReady
+from plumbline.serving.models.refusals import CanaryRefused, NoCanaryRuns, NoWorkerReady, VersionNotReady
 from plumbline.serving.models.rollout import RolloutPolicy, RolloutState
 from plumbline.serving.models.routing import request_draw
 from plumbline.serving.ports import WorkerState
@@ -319,7 +319,7 @@ def test_a_promotion_moves_the_pin_and_is_refused_where_it_would_change_nothing(
         await bench.directory.promote("m")
         assert await bench.ask() == "2"
         assert [v.state.value for v in bench.repository.versions()] == ["published", "pinned"]
-        with pytest.raises(CanaryRefused, match="none runs"):
+        with pytest.raises(NoCanaryRuns, match="no canary of m runs"):
             await bench.directory.promote("m")
 
     run(work())
