@@ -72,7 +72,7 @@ class Canaries:
 
         Raises:
             NoCanaryRuns: there is nothing to end.
-            CanaryRefused: it cannot be promoted because its base is pinned (`Directory.promote` moves the pin).
+            CanaryRefused: its base is pinned (`Directory.promote` moves the pin).
         """
         known = self._find(model)
         if known.canary is None:
