@@ -141,8 +141,14 @@ def _name(value: Any) -> str:
 def _symbols(value: Any) -> dict[str, int]:
     if not isinstance(value, Mapping):
         raise _Unfit("expected a table of names and bounds")
-    bound = _whole(1, 1 << 31)
-    return {_name(name): bound(extent) for name, extent in value.items()}
+    return {_name(name): _extent(name, extent) for name, extent in value.items()}
+
+
+def _extent(name: str, value: Any) -> int:
+    try:
+        return _whole(1, 1 << 31)(value)
+    except _Unfit as error:
+        raise _Unfit(f"{ascii(name)[:80]}: {error}") from error
 
 
 def _bounds(value: Any) -> tuple[int, ...]:
@@ -176,7 +182,7 @@ def _read_text(path: Path, source: str) -> str | None:
             data = file.read(MAX_TEXT_BYTES + 1)
         if len(data) > MAX_TEXT_BYTES:
             raise SettingsRefused(source=source, key="file", reason=f"more than {MAX_TEXT_BYTES} bytes")
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # editors that put a mark at the front mean UTF-8 too
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

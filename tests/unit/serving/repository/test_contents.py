@@ -163,6 +163,23 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(key: str, value: object) -
         apply_settings(VersionSettings(), {key: value}, source="version.toml")
 
 
+def test_a_bound_of_a_symbol_that_cannot_be_names_the_symbol(tmp_path: Path) -> None:
+    """L3-05: of twenty symbols, which one."""
+    toml = b"[symbols]\nbatch = 4\nN = 0\n"
+    with pytest.raises(SettingsRefused, match=r"symbols: 'N': expected a whole number from 1 to 2147483648"):
+        spec_of(tmp_path, {"model.onnx": b"1", "version.toml": toml})
+
+
+def test_a_byte_order_mark_at_the_front_of_a_file_is_no_part_of_it(tmp_path: Path) -> None:
+    files = {
+        "model.onnx": b"1",
+        "version.toml": b"\xef\xbb\xbfinstances = 2\n",
+        "calibration.json": b'\xef\xbb\xbf{"cost_bound_ns": 7}',
+    }
+    settings = spec_of(tmp_path, files).settings
+    assert (settings.instances, settings.cost_bound_ns) == (2, 7)
+
+
 @pytest.mark.parametrize("toml", [b"a = ", b"\xff\xfe", b"entry = 3", b"# " + b"x" * (1 << 20)])
 def test_a_settings_file_that_is_none_is_refused(tmp_path: Path, toml: bytes) -> None:
     with pytest.raises(SettingsRefused):
