@@ -19,7 +19,7 @@ from plumbline.serving.repository.refusals import (
     PipelineRefused,
     SettingsRefused,
 )
-from plumbline.serving.repository.settings import apply_settings
+from plumbline.serving.repository.settings import apply_settings, read_calibration
 from plumbline.serving.repository.specs import fetch_spec
 
 ENCODER = ["config.json", "model.safetensors", "tokenizer.json", "1_Pooling/config.json"]
@@ -171,13 +171,11 @@ def test_a_bound_of_a_symbol_that_cannot_be_names_the_symbol(tmp_path: Path) -> 
 
 
 def test_a_byte_order_mark_at_the_front_of_a_file_is_no_part_of_it(tmp_path: Path) -> None:
-    files = {
-        "model.onnx": b"1",
-        "version.toml": b"\xef\xbb\xbfinstances = 2\n",
-        "calibration.json": b'\xef\xbb\xbf{"cost_bound_ns": 7}',
-    }
-    settings = spec_of(tmp_path, files).settings
-    assert (settings.instances, settings.cost_bound_ns) == (2, 7)
+    mark = b"\xef\xbb\xbf"
+    spec = spec_of(tmp_path, {"model.onnx": b"1", "version.toml": mark + b"instances = 2\n"})
+    assert spec.settings.instances == 2
+    (tmp_path / "calibration.json").write_bytes(mark + b'{"cost_bound_ns": 7}')
+    assert read_calibration(tmp_path, spec.settings, subject="m@1").cost_bound_ns == 7
 
 
 @pytest.mark.parametrize("toml", [b"a = ", b"\xff\xfe", b"entry = 3", b"# " + b"x" * (1 << 20)])
