@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from plumbline.contracts.models import VersionStatus
 from plumbline.serving.ports import WorkerPool, WorkerState, WorkerStatus
 
 __all__ = ["EngineHealth"]
+
+_MOST_VERSIONS: Final = 20
 
 Check = Callable[[], str]
 """Gives the reason why something does not work, or an empty text."""
@@ -53,7 +55,7 @@ class EngineHealth:
         return True
 
     def readiness(self) -> tuple[bool, Mapping[str, Any]]:
-        """Ready or not, with every reason by name."""
+        """Ready or not, with every reason by name; of versions the first twenty, and a count."""
         workers = self._pool.workers()
         reasons = [
             f"worker {worker.name} is {worker.state}"
@@ -64,8 +66,9 @@ class EngineHealth:
             reasons.append("no worker is ready")
         if not self._started:
             reasons.append("the models of the start are being loaded")
-        reasons += [f"{status.ref} is {status.state}: {status.reason}" for status in self._unready()]
-        reasons += [f"{key} is not back in a worker yet" for key in self._absent()]
+        unready = [f"{status.ref} is {status.state}: {status.reason}" for status in self._unready()]
+        reasons += _bounded(unready, "versions do not serve")
+        reasons += _bounded([f"{key} is not back in a worker yet" for key in self._absent()], "are not back")
         reasons += _told((name, check()) for name, check in self._checks.items())
         return not reasons, {
             "reasons": reasons,
@@ -84,6 +87,12 @@ class EngineHealth:
         for worker in workers:
             missed = f", {worker.missed_decisions} decisions missed" if worker.log_trouble else ""
             yield f"the decision log of {worker.name}", worker.log_trouble + missed
+
+
+def _bounded(reasons: list[str], kind: str) -> list[str]:
+    """Whoever asks every second is not told 800 lines each time."""
+    more = len(reasons) - _MOST_VERSIONS
+    return reasons if more <= 0 else [*reasons[:_MOST_VERSIONS], f"{more} more {kind}"]
 
 
 def _told(found: Iterable[tuple[str, str]]) -> list[str]:

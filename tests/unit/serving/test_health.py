@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plumbline.contracts.inference import VersionRef
+from plumbline.contracts.models import VersionState, VersionStatus
 from plumbline.serving.health import EngineHealth
 from plumbline.serving.ports import WorkerState, WorkerStatus
 from plumbline.testing.fake_pool import FakePool
@@ -56,3 +58,20 @@ def test_what_inference_can_do_without_is_told_as_degraded_and_readiness_stays()
     ]
     pool.trouble, store[0] = "", ""
     assert health.readiness()[1]["degraded"] == [], "decisions that were missed once are a metric, no state"
+
+
+def test_hundreds_of_versions_that_do_not_serve_are_told_in_a_bounded_answer() -> None:
+    statuses = [
+        VersionStatus(
+            ref=VersionRef(model="m", version=str(number)), state=VersionState.FAILED, reason="broken",
+            since_wall_ns=0,
+        )
+        for number in range(800)
+    ]  # fmt: skip
+    health = EngineHealth(FakePool(), lambda: statuses, absent=lambda: [str(s.ref) for s in statuses])
+    health.started()
+    reasons = health.readiness()[1]["reasons"]
+    assert reasons[0] == "m@0 is failed: broken"
+    assert (reasons[20], reasons[-1], len(reasons)) == (
+        "780 more versions do not serve", "780 more are not back", 42,
+    )  # fmt: skip

@@ -67,6 +67,7 @@ def execute(arguments: Namespace) -> Answer:
     from plumbline.config.libraries import set_library_settings
 
     set_library_settings()  # before gRPC loads
+    from plumbline.product.cli.start_report import start_lines
     from plumbline.product.serving.loop import run
     from plumbline.product.serving.server import run_server
 
@@ -89,9 +90,8 @@ def execute(arguments: Namespace) -> Answer:
             word = "server.ready" if is_ready else "server.not_ready"
             runtime.observation.log.write(word, reasons="; ".join(facts["reasons"]))
             return
-        for status in runtime.directory.statuses():
-            _say(f"  {status.ref}  {status.state}  {status.reason}".rstrip())
-        _say("ready" if is_ready else "not ready: " + "; ".join(facts["reasons"]))
+        for line in start_lines(runtime.directory.statuses(), is_ready, facts["reasons"]):
+            _say(line)
 
     unfinished = run(run_server(options, on_listening=opened, on_ready=ready))
     return Answer(document={"unfinished": unfinished}, text=f"stopped; {unfinished} requests unfinished")
