@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from plumbline.engine.sessions.faults import fault_text
+from plumbline.engine.sessions.forks import call_in_this_process
 from plumbline.errors import ArtifactError, PlumblineError
 
 __all__ = ["ClassUnloadable", "LoadedClass", "load_class"]
@@ -77,7 +78,7 @@ def load_class(folder: Path, entry: str, *, version: str) -> LoadedClass:
     module = module_from_spec(spec)
     loaded = LoadedClass(cls=object, module=name)
     try:
-        _run(module, spec)
+        call_in_this_process(lambda: _run(module, spec))
     except BaseException as error:  # a stranger's file: what it raises fails this version alone
         loaded.forget()
         if isinstance(error, PlumblineError):

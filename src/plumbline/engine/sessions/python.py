@@ -33,6 +33,7 @@ from plumbline.engine.model import InputRefused
 from plumbline.engine.result import OutputUndecodable
 from plumbline.engine.session import Admitted, Instance, RunBoard, RunWatch
 from plumbline.engine.sessions.faults import fault_text
+from plumbline.engine.sessions.forks import call_in_this_process
 from plumbline.errors import ExecutionError, PlumblineError, Recoverability, ValidationError
 from plumbline.scheduling.request import BatchTerms
 
@@ -201,7 +202,7 @@ class PythonSession:
                 `PlumblineError` that is not fatal goes through as it is.
         """
         try:
-            return call()
+            return call_in_this_process(call)
         except BaseException as error:  # the engine: one unit of work fails
             if isinstance(error, PlumblineError) and error.recoverability is not Recoverability.FATAL:
                 raise

@@ -109,6 +109,7 @@ def run_worker(
     region = SharedRegion.attach(channel.region)
     folder = None if channel.log_folder is None else Path(channel.log_folder)
     worker = _Worker(channel, region, open_session)
+    os.register_at_fork(after_in_child=worker.forget_in_fork)
     engine = make_scheduler(
         name=channel.name,
         log_folder=folder,
@@ -157,6 +158,14 @@ class _Worker:
             engine.stop(drain=drain, timeout_s=_STOP_S)
         self._sender.close()
         return 0
+
+    def forget_in_fork(self) -> None:
+        """In a process that a class forked: close what leads to the gateway."""
+        self._control.close()
+        self._files.close()
+        while self._early_files:
+            os.close(self._early_files.popitem()[1])
+        self._region.forget_in_fork()
 
     def _beat_until_told(self) -> bool:
         """Show that this process runs until it is told to stop; whether to drain."""

@@ -11,6 +11,7 @@ size is sealed, so that no worker can make the gateway fault by shrinking it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -26,6 +27,7 @@ __all__ = ["HEADER_BYTES", "Field", "SharedRegion", "open_unnamed_file"]
 HEADER_BYTES = 16384
 _MAGIC = 0x504C554D42524547
 _LAYOUT = 2
+_OPEN_FILES = "/proc/self/fd"
 
 
 class Field(IntEnum):
@@ -91,7 +93,7 @@ class SharedRegion:
 
     @classmethod
     def attach(cls, descriptor: int) -> SharedRegion:
-        """The mapping of a worker.
+        """The mapping of a worker; processes that the worker starts or forks get neither it nor the file.
 
         Raises:
             ValueError: the file is not such a region.
@@ -99,13 +101,29 @@ class SharedRegion:
         start = memoryview(os.pread(descriptor, HEADER_BYTES, 0)).cast("q")
         if len(start) < HEADER_BYTES // 8 or start[Field.MAGIC] != _MAGIC or start[Field.LAYOUT] != _LAYOUT:
             raise ValueError("the shared file has another layout")
-        return cls(descriptor, start[Field.INPUT_BYTES], start[Field.RING_BYTES])
+        region = cls(descriptor, start[Field.INPUT_BYTES], start[Field.RING_BYTES])
+        os.set_inheritable(descriptor, False)
+        if sys.platform == "linux":
+            region._map.madvise(mmap.MADV_DONTFORK)
+        return region
 
     def close(self) -> None:
         """Give the descriptor back. Idempotent."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+    def forget_in_fork(self) -> None:
+        """In a process that the worker forked: give the file back, under every descriptor of it (the mapping
+        has one of its own). On Linux it is not mapped there either.
+        """
+        own, empty = os.fstat(self.descriptor), os.open(os.devnull, os.O_RDONLY)
+        open_now = os.listdir(_OPEN_FILES) if os.path.isdir(_OPEN_FILES) else (self.descriptor,)
+        for descriptor in map(int, open_now):
+            with contextlib.suppress(OSError):  # the one that lists them is closed again
+                if os.path.samestat(os.fstat(descriptor), own):
+                    os.dup2(empty, descriptor, inheritable=False)  # whoever closes the number later may
+        os.close(empty)
 
     # -- ring, worker side -----------------------------------------------------------------------------------
 

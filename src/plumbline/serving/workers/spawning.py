@@ -1,5 +1,8 @@
 """A worker process as an operating system sees it: started, watched, killed, its own output kept.
 
+A worker leads a session and a process group of its own. Whatever it leaves behind in that group is killed
+when it has ended, for whatever reason.
+
 One thread per process starts it and waits for it. It lives as long as the process, which matters on Linux: a
 process that asked to die with its parent dies with the *thread* that started it.
 """
@@ -133,7 +136,7 @@ class WorkerProcess:
                 self._kill_started()
         self.pid = process.pid
         self._tell(self.started.set_result, process.pid)
-        code = process.wait()
+        code = _wait_for_all(process)
         with self._handle_lock:
             if sys.platform == "linux" and self._handle is not None:
                 os.close(self._handle)
@@ -143,6 +146,18 @@ class WorkerProcess:
     def _tell(self, setter: Callable[..., None], value: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
             self._loop.call_soon_threadsafe(_unless_done, setter, value)
+
+
+def _wait_for_all(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a worker. What it had started in its process group, forks of a class among it, is
+    killed while the worker is not reaped yet, so the number of the group is its own.
+    """
+    if sys.platform == "linux":
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
 def _unless_done(setter: Callable[..., None], value: object) -> None:

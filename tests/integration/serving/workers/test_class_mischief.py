@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,9 @@ from plumbline.contracts.versions import VersionSpec
 from plumbline.engine.sessions.python import ClassFailed
 from plumbline.product.serving.options import WorkerOptions
 from plumbline.product.serving.worker import worker_command
+from plumbline.serving.workers.failures import WorkerLostTwice
+from plumbline.serving.workers.grouped import GroupedPool
+from plumbline.serving.workers.groups import MODELS
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.pool import ProcessPool
 from plumbline.testing.worker_pools import in_time, spec, values
@@ -28,6 +35,27 @@ class Odd:
     def run(self, inputs, parameters):
         if not inputs["x"].all():
             raise ValueError(f"no zeros, not even {inputs['x'][0]}")
+        return {"y": inputs["x"]}
+"""
+
+FORKS = """
+import os
+import time
+
+
+class Odd:
+    inputs = {"x": ("FP32", (-1,))}
+
+    def run(self, inputs, parameters):
+        do = parameters.get("do", "")
+        if do and os.fork() == 0:
+            if do == "fork and stay":
+                time.sleep(600)
+            if do == "fork and raise":
+                raise SystemExit(3)
+            return {"y": inputs["x"] + 100}
+        if do == "end":
+            os._exit(3)
         return {"y": inputs["x"]}
 """
 
@@ -49,11 +77,15 @@ def ask(name: str, do: str = "", x: float = 1.0) -> InferenceCall:
     )
 
 
-def with_pool(work: Callable[[ProcessPool], Awaitable[None]], options: PoolOptions = QUICK) -> None:
-    """A pool of one worker that runs classes."""
+def with_pool(work: Callable[[GroupedPool], Awaitable[None]], options: PoolOptions = QUICK) -> None:
+    """A pool that has a worker for classes while one is loaded, and none for models."""
+    command = worker_command(WorkerOptions(allow_code=True))
+
+    def make(group: str) -> ProcessPool:
+        return ProcessPool(command, count=0 if group == MODELS else 1, prefix=f"{group}-", options=options)
 
     async def run() -> None:
-        pool = ProcessPool(worker_command(WorkerOptions(allow_code=True)), options=options)
+        pool = GroupedPool(make)
         await pool.start()
         try:
             await work(pool)
@@ -67,7 +99,7 @@ def test_a_class_that_fails_on_the_example_of_its_load_says_text_and_line(tmp_pa
     """The input there is our own; what a client's input made it say stays inside."""
     version = version_of(tmp_path, REFUSES_ZERO)
 
-    async def work(pool: ProcessPool) -> None:
+    async def work(pool: GroupedPool) -> None:
         with pytest.raises(ClassFailed, match=r"raised ValueError: no zeros, .* 0\.0 \(model\.py line 7\)"):
             await pool.load(version)
         (tmp_path / "model.py").write_text(
@@ -77,5 +109,66 @@ def test_a_class_that_fails_on_the_example_of_its_load_says_text_and_line(tmp_pa
         with pytest.raises(ClassFailed, match=r"raised ValueError$"):
             await pool.infer(version.ref, ask("client", x=7.0))
         assert values(await pool.infer(version.ref, ask("other", x=2.0))) == [2.0]
+
+    with_pool(work)
+
+
+def living_of_group(group: int) -> set[int]:
+    """Processes of a group; one that is dead and not reaped does nothing any more."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            except OSError:
+                continue
+            if int(its_group) == group and state != "Z":
+                found.add(int(entry.name))
+    return found
+
+
+async def gone(group: int) -> None:
+    """Killed processes need a moment."""
+    while living_of_group(group):
+        await asyncio.sleep(0.01)
+
+
+def leads_to_worker(process: int) -> list[str]:
+    """Sockets and shared files that a process has open or mapped."""
+    open_files = [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
+    found = [name for name in open_files if name.startswith("socket:") or "memfd" in name]
+    return found + [
+        line for line in Path(f"/proc/{process}/maps").read_text().splitlines() if "memfd" in line
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("ending", ["unload", "stop", "kill", "end"])
+def test_what_a_class_forked_answers_nothing_and_ends_with_its_worker(tmp_path: Path, ending: str) -> None:
+    """L4-72: requests after a fork are answered by the worker, and nothing of its group outlives it."""
+    version = version_of(tmp_path, FORKS)
+
+    async def work(pool: GroupedPool) -> None:
+        await pool.load(version)
+        (worker,) = (status.pid for status in pool.workers())
+        for number, do in enumerate(("fork and stay", "fork and return", "fork and raise") * 2):
+            assert values(await pool.infer(version.ref, ask(f"f{number}", do, float(number)))) == [
+                float(number)
+            ]
+            assert values(await pool.infer(version.ref, ask(f"p{number}", "", -1.0))) == [-1.0]
+        while len(staying := living_of_group(worker) - {worker}) != 2:  # the others ended by themselves
+            await asyncio.sleep(0.01)
+        for process in staying:
+            assert leads_to_worker(process) == []
+        if ending == "unload":
+            await pool.unload(version.ref)
+        elif ending == "stop":
+            await pool.stop(drain=True, timeout_s=60.0)
+        elif ending == "kill":
+            os.kill(worker, signal.SIGKILL)
+        else:
+            with pytest.raises(WorkerLostTwice):
+                await pool.infer(version.ref, ask("last", "end"))
+        await gone(worker)
 
     with_pool(work)
