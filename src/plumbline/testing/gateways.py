@@ -380,7 +380,7 @@ class RunningGateway:
 @contextmanager
 def running_gateway(
     parts: Gateway,
-    kind: ServerKind = ServerKind.GRANIAN,
+    kind: ServerKind = ServerKind.UVICORN,
     *,
     with_grpc: bool = False,
     drain_timeout_s: float = 5.0,

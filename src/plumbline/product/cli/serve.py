@@ -47,7 +47,7 @@ def configure(parser: ArgumentParser) -> None:
     add("--no-code", action="store_true", help="refuse Python classes of the repository")
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="for browsers")
     add("--allow-host", action="append", default=[], metavar="HOST", help="name behind a proxy")
-    add("--server", choices=("granian", "uvicorn"), default="granian", help="HTTP server")
+    add("--server", choices=("uvicorn", "granian"), default="uvicorn", help="HTTP server (default uvicorn)")
     add("--max-body", type=int, default=64 << 20, metavar="BYTES", help="of one request (default: 64 MiB)")
     add("--drain-timeout", type=float, default=30.0, metavar="S", help="for requests in flight")
     add("--otlp", metavar="URL", help="send OpenTelemetry spans there, over HTTP")

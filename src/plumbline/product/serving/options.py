@@ -51,7 +51,7 @@ class ServeOptions:
     require_keys: ask for an API key on loopback too; other addresses always ask.
     models: names to load at start; None for all.
     allowed_origins, allowed_hosts: see `GatewayOptions`.
-    server: `granian` or `uvicorn`.
+    server: `uvicorn` or `granian`.
     max_body_bytes: most bytes of one request body, over REST and gRPC.
     drain_timeout_s: for requests in flight at the end.
     otlp_endpoint: where OpenTelemetry spans go over HTTP; None for nowhere.
@@ -77,7 +77,7 @@ class ServeOptions:
     models: tuple[str, ...] | None = None
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
-    server: str = "granian"
+    server: str = "uvicorn"
     max_body_bytes: int = 64 << 20
     drain_timeout_s: float = 30.0
     otlp_endpoint: str | None = None

@@ -35,7 +35,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     grpc_port: int | None = None,
-    kind: ServerKind = ServerKind.GRANIAN,
+    kind: ServerKind = ServerKind.UVICORN,
     drain_timeout_s: float = 30.0,
     stop: asyncio.Event | None = None,
     on_listening: Callable[[Listening], None] | None = None,

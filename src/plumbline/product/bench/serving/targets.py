@@ -104,7 +104,7 @@ def our_targets(repository: Path, state: Path, modes: Sequence[str]) -> list[Tar
             ),
             environment={},
             is_v2=True,
-            distributions=("plumbline-runtime", "granian", "uvloop", "numpy"),
+            distributions=("plumbline-runtime", "uvicorn", "httptools", "uvloop", "numpy"),
         )
         for mode in modes
     ]  # fmt: skip
