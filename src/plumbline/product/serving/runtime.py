@@ -38,6 +38,7 @@ from plumbline.serving.models.directory import Directory
 from plumbline.serving.models.kept_rollouts import KeptRollouts
 from plumbline.serving.models.scaling import ScalingPolicy
 from plumbline.serving.models.service import RoutedInference
+from plumbline.serving.open_inference.limits import TensorLimits
 from plumbline.serving.ports import EventService, InferenceService, WorkerPool
 from plumbline.serving.repository.folder import FolderRepository
 from plumbline.serving.repository.http_client import HttpRepository
@@ -129,6 +130,7 @@ async def open_runtime(options: ServeOptions) -> AsyncIterator[Runtime]:
             clock=clock,
             announce=events.publish,
             rollouts=rollouts,
+            max_inputs=TensorLimits().max_tensors,
         )
         stack.push_async_callback(directory.close)
         routed = RoutedInference(directory, pool, clock, record=record_route)

@@ -47,6 +47,7 @@ class Directory:
         announce: told about every change.
         rollouts: what an earlier run of the server found out about canaries; None keeps nothing.
         prepare_at_once: versions that a start may prepare at the same time; None for one on each processor.
+        max_inputs: of one request; a version with more is refused.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Directory:
         announce: Announce = say_nothing,
         rollouts: KeptRollouts | None = None,
         prepare_at_once: int | None = None,
+        max_inputs: int = 1024,
     ) -> None:
         self._prepare_at_once = processors() if prepare_at_once is None else prepare_at_once
         self._repository, self._clock, self._announce = repository, clock, announce
-        self._loader, self._pool = VersionLoader(repository, pool, prepare, copies), pool
+        self._loader, self._pool = VersionLoader(repository, pool, prepare, copies, max_inputs), pool
         self._models: dict[str, ServedModel] = {}
         self.canaries = Canaries(self.model, clock, announce, rollouts)
         self._refreshing = asyncio.Lock()

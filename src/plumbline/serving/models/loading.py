@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from plumbline.contracts.inference import VersionRef
+from plumbline.contracts.models import ModelMetadata
 from plumbline.contracts.versions import VersionSettings, VersionSpec
 from plumbline.serving.models.lifecycle import VersionEvent
-from plumbline.serving.models.refusals import RevisionMismatch
+from plumbline.serving.models.refusals import RevisionMismatch, TooManyInputs
 from plumbline.serving.models.rollout import RolloutPolicy
 from plumbline.serving.models.served import ServedVersion
 from plumbline.serving.models.start_order import Turn
@@ -94,6 +95,7 @@ class VersionLoader:
         pool: where they go to.
         prepare: compiles.
         copies: folder of the copies; made here.
+        max_inputs: that a request may have; a version with more of them could never be called.
     """
 
     def __init__(
@@ -102,10 +104,11 @@ class VersionLoader:
         pool: WorkerPool,
         prepare: Callable[[VersionSpec], Awaitable[None]],
         copies: Path,
+        max_inputs: int,
     ) -> None:
         copies.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._repository, self._pool, self._prepare, self._copies = repository, pool, prepare, copies
-        self._numbers = itertools.count()
+        self._numbers, self._max_inputs = itertools.count(), max_inputs
 
     async def load(
         self, version: ServedVersion, wish: LoadWish, turn: Turn, step: Callable[[VersionEvent], None]
@@ -119,6 +122,7 @@ class VersionLoader:
             step: told when it begins to be prepared, when it is, and when it is loaded.
 
         Raises:
+            TooManyInputs: no request can have as many.
             PlumblineError: what the repository, the preparation or the workers said. Nothing is left behind.
         """
         copy = self._copies / f"{next(self._numbers)}"
@@ -130,7 +134,7 @@ class VersionLoader:
                 await self._prepare(spec)
             await turn.to_load()
             step(VersionEvent.PREPARED)
-            metadata = await self._pool.load(spec)
+            metadata = await self._loaded(spec)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, copy, True)
             await asyncio.to_thread(self._reopen, version.ref, spec)
@@ -138,6 +142,14 @@ class VersionLoader:
         version.spec, version.metadata, version.copy = spec, metadata, copy
         version.counters = VersionCounters(version.ref, batched=metadata.max_rows > 0)
         step(VersionEvent.LOADED)
+
+    async def _loaded(self, spec: VersionSpec) -> ModelMetadata:
+        metadata = await self._pool.load(spec)
+        inputs = len(metadata.inputs)
+        if inputs > self._max_inputs:
+            await self._pool.unload(spec.ref)
+            raise TooManyInputs(version=str(spec.ref), inputs=inputs, limit=self._max_inputs)
+        return metadata
 
     async def _fetched(self, version: ServedVersion, wish: LoadWish, copy: Path) -> VersionSpec:
         spec = await asyncio.to_thread(fetch_spec, self._repository, version.ref, copy)

@@ -12,6 +12,7 @@ __all__ = [
     "NoVersionLoaded",
     "NoWorkerReady",
     "RevisionMismatch",
+    "TooManyInputs",
     "VersionBusy",
     "VersionLoading",
     "VersionNotReady",
@@ -128,3 +129,16 @@ class NoCanaryRuns(ValidationError):
     template = "no canary of {model} runs"
 
     model: str
+
+
+@dataclass(eq=False, kw_only=True)
+class TooManyInputs(ValidationError):
+    """A version takes more inputs than a request may have, so it could be loaded and never called."""
+
+    code = "validation.too_many_inputs"
+    owner = "serving.models"
+    template = "{version} has {inputs} inputs; a request may have {limit}"
+
+    version: str
+    inputs: int
+    limit: int

@@ -16,12 +16,14 @@ from plumbline.contracts.inference import InferenceCall, InferenceResult, Infere
 from plumbline.contracts.models import VersionState
 from plumbline.contracts.requests import RequestId
 from plumbline.errors import ArtifactError, PlumblineError
+from plumbline.serving.models.directory import Directory
 from plumbline.serving.models.index import repository_index
 from plumbline.serving.models.refusals import (
     CanaryRefused,
     NoCanaryRuns,
     NoVersionLoaded,
     RevisionMismatch,
+    TooManyInputs,
     VersionBusy,
     VersionLoading,
     VersionNotReady,
@@ -443,6 +445,28 @@ def test_a_model_that_cannot_be_prepared_keeps_no_other_from_a_start(bench: Any)
         assert [str(s.ref) for s in directory.unready()] == ["a@1"]
 
     run(work())
+
+
+def test_a_version_with_more_inputs_than_a_request_may_have_is_refused_at_load(bench: Any) -> None:
+    """It would be ready, and nobody could call it."""
+
+    async def work() -> None:
+        bench.publish("m", "1")
+        directory = Directory(
+            bench.repository, bench.pool, prepare=_nothing_to_prepare, copies=bench.copies / "own",
+            clock=bench.clock, max_inputs=0,
+        )  # fmt: skip
+        with pytest.raises(TooManyInputs, match=r"m@1 has 1 inputs; a request may have 0"):
+            await directory.load("m")
+        assert bench.pool.history == ["load m@1", "unload m@1"]
+        (status,) = directory.statuses()
+        assert (status.state, status.reason) == (FAILED, "m@1 has 1 inputs; a request may have 0")
+
+    run(work())
+
+
+async def _nothing_to_prepare(spec: Any) -> None:
+    assert (spec.folder / spec.entry).exists()
 
 
 def test_a_start_that_is_given_up_leaves_no_copy_and_nobody_waiting(bench: Any) -> None:
