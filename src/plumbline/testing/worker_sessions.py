@@ -192,4 +192,5 @@ def make_test_scheduler(**arguments: Any) -> Scheduler:
         progress=arguments.get("progress"),
         name=arguments.get("name", "test"),
         inlet=arguments.get("inlet"),
+        budget_bytes=arguments.get("budget_bytes"),
     )

@@ -291,4 +291,7 @@ def _filled(binding: Binding, manifest: Manifest, generator: np.random.Generator
     dtype = binding.dtype.numpy
     if dtype.kind != "f":
         return np.zeros(shape, dtype)
-    return generator.uniform(-1.0, 1.0, shape).astype(dtype)
+    drawn = generator.random(shape, np.float64 if dtype == np.float64 else np.float32)
+    drawn *= 2.0
+    drawn -= 1.0
+    return drawn.astype(dtype, copy=False)

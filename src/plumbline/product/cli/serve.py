@@ -36,7 +36,10 @@ def configure(parser: ArgumentParser) -> None:
         help="promise or refuse deadlines of calibrated versions; work without a promise has no piece longer "
         "than this many microseconds",
     )  # fmt: skip
-    add("--memory-budget", type=int, metavar="BYTES", help="for all models of a worker")
+    add(
+        "--memory-budget", type=_size, metavar="BYTES",
+        help="most that all models of a worker may plan; 0 for no limit (default: 7/8 of the machine's)",
+    )  # fmt: skip
     add(
         "--class-memory", type=_size, metavar="BYTES",
         help="most memory of a worker for Python classes; 0 for no limit (default: half of the machine's)",

@@ -17,7 +17,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         policy: name of the scheduling policy.
         streams: launches that may go on at once.
         capacity: most requests accepted and not launched.
-        budget_bytes: most bytes that all versions may plan together; None for no limit.
+        budget_bytes: most bytes that all versions of a worker may plan together; 0 for no limit, None for
+            seven eighths of the memory of this machine or container.
         log_segment_bytes: size of one segment of the decision log, of which `log_segments` are kept.
         best_effort_segment_ns: longest piece of work without a promise; with it, requests with a deadline
             on a calibrated version are promised or refused (edf and rate_monotonic only).

@@ -17,7 +17,7 @@ from plumbline.contracts.clock import Clock, MonotonicClock
 from plumbline.contracts.records import Routing
 from plumbline.errors import ResourceError
 from plumbline.product.capabilities import offered_operators
-from plumbline.product.serving.class_memory import class_memory_bytes, usable_memory_bytes
+from plumbline.product.serving.memory_limits import class_memory_bytes, usable_memory_bytes
 from plumbline.product.serving.observing import Observation, open_observation
 from plumbline.product.serving.options import ServeOptions
 from plumbline.product.serving.plan_shelf import PlanShelf

@@ -16,6 +16,7 @@ from plumbline.engine.doorbell import Inlet
 from plumbline.engine.lanes import LanePool
 from plumbline.engine.scheduler import Scheduler
 from plumbline.errors import PlumblineError
+from plumbline.product.serving.memory_limits import model_budget_bytes, usable_memory_bytes
 from plumbline.product.serving.options import WorkerOptions
 from plumbline.product.serving.worker_trace import WorkerTrace
 from plumbline.scheduling.policies.registry import open_policy
@@ -65,7 +66,7 @@ def make_scheduler(
         capacity=options.capacity,
         journal=journal,
         best_effort_segment_ns=options.best_effort_segment_ns,
-        budget_bytes=options.budget_bytes,
+        budget_bytes=model_budget_bytes(options.budget_bytes, usable_memory_bytes()),
         sink=sink,
         progress=progress,
         on_failed=on_failed,

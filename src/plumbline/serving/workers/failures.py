@@ -23,6 +23,7 @@ __all__ = [
     "CallTooLarge",
     "IntakeFull",
     "LoadLostTwice",
+    "LoadOutOfMemory",
     "NoWorkerReady",
     "OutcomeRefused",
     "PoolDegraded",
@@ -197,6 +198,21 @@ class LoadLostTwice(BackendError):
     template = "version {version}: two workers ended while they loaded it, the last with {reason}"
 
     version: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class LoadOutOfMemory(ResourceError):
+    """The system gave a worker less memory than a version needs. Nothing of it stays loaded."""
+
+    code = "resource.workers_load_memory"
+    owner = "serving.workers"
+    template = (
+        "version {version}: memory ran out while it was loaded, with {planned_bytes} bytes by plan: {reason}"
+    )
+
+    version: str
+    planned_bytes: int
     reason: str
 
 

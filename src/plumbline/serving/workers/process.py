@@ -34,6 +34,7 @@ from plumbline.engine.sessions.python import ClassFailed
 from plumbline.errors import PlumblineError, Recoverability
 from plumbline.serving.workers import protocol, tensors
 from plumbline.serving.workers.channel import WorkerChannel, die_with_parent, is_orphan
+from plumbline.serving.workers.failures import LoadOutOfMemory
 from plumbline.serving.workers.fault_notes import FaultNotes, folders_of
 from plumbline.serving.workers.files import receive_file
 from plumbline.serving.workers.frames import FrameReader, FrameTooLong
@@ -321,24 +322,36 @@ def load_warm(
         runs: where runs of classes are shown.
 
     Raises:
-        PlumblineError: nothing stays loaded.
+        PlumblineError: nothing stays loaded. LoadOutOfMemory among them: the system gave too little.
     """
-    session = open_session(spec)
+    planned_bytes = 0
+    try:
+        session = open_session(spec)
+        planned_bytes = session.metadata.memory_bytes
+        return _load_and_run(engine, spec, session, runs)
+    except MemoryError as error:
+        raise LoadOutOfMemory(
+            version=str(spec.ref), planned_bytes=planned_bytes, reason=str(error)[:200] or "no memory"
+        ) from error
+
+
+def _load_and_run(engine: WorkerEngine, spec: VersionSpec, session: Session, runs: RunBoard) -> ModelMetadata:
+    """The metadata of a session that is loaded, or closed again."""
     try:
         watch_runs(session, runs)
-        example, metadata = session.example(), session.metadata
+        metadata = session.metadata
         engine.load(spec.ref, session, instances=spec.settings.instances, stream=spec.settings.stream)
     except BaseException:
         session.close()
         raise
     done: queue.SimpleQueue[InferenceResult | PlumblineError] = queue.SimpleQueue()
-    call = InferenceCall(
-        id=RequestId(f"warm-up-{os.urandom(8).hex()}"),
-        model=spec.ref.model,
-        version=spec.ref.version,
-        inputs=example,
-    )
     try:
+        call = InferenceCall(
+            id=RequestId(f"warm-up-{os.urandom(8).hex()}"),
+            model=spec.ref.model,
+            version=spec.ref.version,
+            inputs=session.example(),
+        )
         engine.submit(spec.ref, call, done.put)
         outcome = done.get()
         if isinstance(outcome, ClassFailed):

@@ -1,11 +1,11 @@
-"""How much memory a worker of classes may take when the operator does not say."""
+"""How much memory workers may plan for models, and take for classes, when the operator does not say."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["class_memory_bytes", "usable_memory_bytes"]
+__all__ = ["class_memory_bytes", "model_budget_bytes", "usable_memory_bytes"]
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -20,6 +20,19 @@ def class_memory_bytes(asked: int | None, usable: int | None) -> int | None:
     if asked is not None:
         return asked or None
     return None if usable is None else usable // 2
+
+
+def model_budget_bytes(asked: int | None, usable: int | None) -> int | None:
+    """The most that all versions of one worker may plan together; None for no limit.
+
+    Args:
+        asked: by the operator; 0 for no limit, None for seven eighths of what is usable. The rest is for the
+            processes themselves: their code, requests on their way, and results.
+        usable: memory of this machine or container; None where it is not known.
+    """
+    if asked is not None:
+        return asked or None
+    return None if usable is None else usable // 8 * 7
 
 
 def usable_memory_bytes(limit_file: Path = _CGROUP_LIMIT) -> int | None:
