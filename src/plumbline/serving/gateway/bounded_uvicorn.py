@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections import deque
 from collections.abc import Generator
@@ -26,6 +27,8 @@ __all__ = ["BoundedUvicorn"]
 
 _BACKLOG = 1024
 _IDLE_S = 0.5
+_MOST_MESSAGE_BYTES = 1 << 20
+"""Of one WebSocket message. The application refuses much smaller ones, with a typed error."""
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _NO_ROOM = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
@@ -44,6 +47,7 @@ class BoundedUvicorn:
             application,
             http=_bounded_protocol(limits),
             ws="websockets-sansio",
+            ws_max_size=_MOST_MESSAGE_BYTES,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -54,6 +58,7 @@ class BoundedUvicorn:
             timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
+        logging.getLogger("uvicorn.error").addFilter(_is_no_fault_of_a_client)
 
     async def run(self) -> None:
         """Serve until `stop`."""
@@ -72,6 +77,11 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _is_no_fault_of_a_client(record: logging.LogRecord) -> bool:
+    """Text of a WebSocket that is not UTF-8 closes it, with 1007; the trace of that is no news."""
+    return not (record.exc_info and record.exc_info[0] is UnicodeDecodeError)
+
+
 def _bounded_protocol(limits: GatewayLimits) -> type[HttpToolsProtocol]:
     """The protocol of one connection, for these limits."""
 
@@ -86,7 +96,8 @@ def _bounded_protocol(limits: GatewayLimits) -> type[HttpToolsProtocol]:
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """One connection. `_is_in_head` from the first byte of a head to its end.
+    """One connection. `_is_in_head` from the first byte of a head to its end; `_under_way` is the exchange
+    that others wait behind.
 
     One timer a connection looks for idleness; one for each answer would cost more than parsing the request.
     """
@@ -98,6 +109,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     drain_timeout_s: float
 
     cycle: Exchange
+    _under_way: Exchange | None = None
     _is_in_head = False
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
@@ -118,6 +130,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._stop_draining()
         self._stop_idle_timer()
+        self._behind.clear()
+        if self._under_way is not None:  # the base class tells the one that came last, and that one only
+            self._under_way.disconnected = True
+            self._under_way.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -175,6 +191,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         if before is None or before.response_complete:
             exchange.start(self.app)
         else:  # its turn comes when the answers before it have left
+            if not self._behind:
+                self._under_way = before
             self.flow.pause_reading()
             self._behind.append(exchange)
 
@@ -207,7 +225,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self._behind:
-            self._behind.popleft().start(self.app)
+            self._under_way = self._behind.popleft()
+            self._under_way.start(self.app)
         else:
             self._answered_s = self.loop.time()
             if self._idle_timer is None:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import resource
 import socket
+import time
 
 import pytest
 
@@ -27,6 +28,13 @@ def told(gateway, *parts):
         while chunk := connection.recv(65536):
             found += chunk
     return found
+
+
+def wait_until(happened):
+    until = time.monotonic() + HANG_S
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.01)
 
 
 @both
@@ -141,3 +149,20 @@ def test_an_answer_of_a_stopping_server_is_the_last_of_its_connection(kind):
         answer = connection.getresponse()
         assert (answer.status, answer.getheader("connection")) == (200, "close")
         connection.close()
+
+
+def test_a_client_that_leaves_with_requests_behind_each_other_cancels_the_one_that_runs_under_uvicorn(caplog):
+    inference = FakeInference()
+    inference.hold = True
+    body = b'{"inputs": [{"name": "FP32", "shape": [1], "datatype": "FP32", "data": [1]}]}'
+    head = LIVE.replace(b"GET /health/live", b"POST /v2/models/echo/infer")
+    with running_gateway(fake_gateway(inference=inference), ServerKind.UVICORN) as gateway:
+        with socket.create_connection((gateway.host, gateway.port), timeout=HANG_S) as connection:
+            length = b"content-length: %d\r\n" % len(body)
+            connection.sendall(b"".join(head % (name, length) + body for name in (b"runs", b"waits")))
+            wait_until(lambda: inference.calls)
+        wait_until(lambda: inference.cancelled)
+        assert inference.cancelled == ["runs"]
+        wait_until(lambda: not len(gateway.application.flights))
+    assert [call.id for call in inference.calls] == ["runs"]
+    assert "Traceback" not in caplog.text
