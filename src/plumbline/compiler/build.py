@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from plumbline.compiler.graph.graph import ExecutionGraph
+from plumbline.compiler.index_ranges import find_index_ranges
 from plumbline.compiler.lowering.executable import LoweredProgram, lower_program
 from plumbline.compiler.lowering.link import find_linker, link_shared
 from plumbline.compiler.passes.pipeline import PassReport, run_passes
@@ -275,6 +276,7 @@ def _manifest(
         states=tuple(_binding(n, o, bounds) for n, o in program.states.items()),
         segments=lowered.segments,
         selection=native_selection(options.target),
+        index_ranges=find_index_ranges(graph),
         segment_ns=plan.segments.estimated_ns,
         segment_after=plan.segments.after,
         step_names=tuple(s.name for s in program.steps),

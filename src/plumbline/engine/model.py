@@ -313,7 +313,22 @@ class Model:
         if array.ndim != len(binding.shape):
             reason = f"shape {array.shape}, expected {_shape_text(binding.shape)}"
             raise InputRefused(model=self.name, input=binding.name, reason=reason)
+        self._verify_indices(binding.name, array)
         return array
+
+    def _verify_indices(self, name: str, array: np.ndarray) -> None:
+        """An input that is nothing but indices: one outside would be clamped, and answer for another row."""
+        bounds = self.manifest.index_ranges.get(name)
+        if bounds is None or not array.size:
+            return
+        low, high = bounds
+        least, greatest = int(array.min()), int(array.max())
+        if low <= least and greatest <= high:
+            return
+        value = greatest if greatest > high else least
+        place = [int(i) for i in np.unravel_index(np.argmax(array == value), array.shape)]
+        reason = f"the value at {place} is {value}; it is an index from {low} to {high}"
+        raise InputRefused(model=self.name, input=name, reason=reason)
 
     def _symbols_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
         """Values of the symbols, solved from the shapes of the inputs."""

@@ -34,7 +34,7 @@ __all__ = [
     "write_manifest",
 ]
 
-MANIFEST_VERSION = 4
+MANIFEST_VERSION = 5
 MAX_MANIFEST_BYTES = 64 << 20
 PLAN_FILE = "plan.json"
 
@@ -128,6 +128,8 @@ class Manifest:
     """Symbol of the axis on which rows lie packed between row offsets; such inputs cannot be stacked."""
     unbatched_because: str = ""
     """Why requests never share a launch, in plain words; empty where they may."""
+    index_ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Inputs that are nothing but indices: the least and the greatest value that is one."""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -172,6 +174,7 @@ def _encode(manifest: Manifest) -> dict[str, Any]:
                          "packed_symbol", "unbatched_because")
         },
         "symbols": dict(manifest.symbols),
+        "index_ranges": {name: list(bounds) for name, bounds in manifest.index_ranges.items()},
         "batched_inputs": list(manifest.batched_inputs), "batched_outputs": list(manifest.batched_outputs),
         "inputs": [_encode_binding(b) for b in manifest.inputs],
         "outputs": [_encode_binding(b) for b in manifest.outputs],
@@ -208,6 +211,7 @@ def _decode(document: Mapping[str, Any]) -> Manifest:
         batched_inputs=tuple(str(name) for name in document["batched_inputs"]),
         batched_outputs=tuple(str(name) for name in document["batched_outputs"]),
         symbols={str(k): int(v) for k, v in document["symbols"].items()},
+        index_ranges={str(k): (int(low), int(high)) for k, (low, high) in document["index_ranges"].items()},
         inputs=tuple(_decode_binding(b) for b in document["inputs"]),
         outputs=tuple(_decode_binding(b) for b in document["outputs"]),
         states=tuple(_decode_binding(b) for b in document["states"]),

@@ -1,7 +1,8 @@
 """Run-time indices made safe: negative ones count from the end, and the rest is clamped into the axis.
 
 ONNX leaves indices outside `[-extent, extent)` undefined; here they are clamped, so that no kernel touches
-memory outside its operands. Nothing is computed where the indexed axis is empty.
+memory outside its operands. That is about memory, not about meaning: inputs that are nothing but indices are
+checked before a run (`compiler.index_ranges`). Nothing is computed where the indexed axis is empty.
 """
 
 from __future__ import annotations

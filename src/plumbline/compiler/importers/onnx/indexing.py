@@ -1,4 +1,8 @@
-"""Converters of operators that read or write by index."""
+"""Converters of operators that read or write by index.
+
+An index outside of its axis is clamped while it runs; where it comes straight from an input of the model, a
+request that holds one is refused (`compiler.index_ranges`).
+"""
 
 from __future__ import annotations
 
