@@ -91,6 +91,38 @@ def test_a_pipeline_of_one_stage_gives_its_own_names(engine, ref):
     assert result.outputs["out"].tolist() == [[3.0] * 4]
 
 
+class Wide(Pool):
+    inputs = {"vectors": ("FP32", (-1, 5)), "text": ("BYTES", (-1,))}  # noqa: RUF012
+
+
+def test_stages_whose_shapes_cannot_meet_are_refused_with_pipeline_stage_and_both_shapes(ref):
+    """L4-63: found at load, not by the first request."""
+    stages = [stage("split", Split, outputs={"numbers": "vectors"}), stage("pool", Wide)]
+    with pytest.raises(PipelineRefused, match="it wants 'vectors' as FP32") as refused:
+        PipelineSession(ref, stages)
+    assert (refused.value.version, refused.value.stage) == (str(ref), 1)
+    assert "(-1, 5)" in refused.value.reason
+    assert "(-1, 4)" in refused.value.reason
+
+
+class Open(Split):
+    outputs = {"numbers": ("FP32", (-1, -1))}  # noqa: RUF012
+
+
+def test_a_stage_that_makes_what_the_next_one_does_not_take_is_named(engine, ref):
+    """Where the extent is known only when the stage has run."""
+    scheduler = engine()
+    stages = [stage("split", Open, outputs={"numbers": "vectors"}), stage("pool", Wide)]
+    scheduler.load(ref, PipelineSession(ref, stages))
+    scheduler.start()
+    told = Outcomes()
+    scheduler.submit(ref, text_call("r", b"abcd"), told)
+    (refused,) = told.wait()
+    assert isinstance(refused, InputRefused)
+    assert refused.model == f"{ref}, stage 1 (pool@1)"
+    assert refused.reason == "shape (1, 4), expected (-1, 5)"
+
+
 class Overlap(EchoSession):
     """Each stage waits until the other one is inside too, once: only two at the same time can get out."""
 

@@ -69,7 +69,8 @@ class PipelineSession:
 
     Raises:
         PipelineRefused: a stage makes a tensor that is there already, two stages want the same input in
-            different types, an output is made by nobody, or the settings bound other stages than it has.
+            different types or shapes, an output is made by nobody, or the settings bound other stages than
+            it has.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class PipelineSession:
         self._wiring, self._outputs = tuple(stages), chosen
         self._inputs = {spec.name for spec in self.metadata.inputs}
         self.stages: Sequence[Session] = tuple(
-            StageSession(stage, index, bounds_ns) for index, stage in enumerate(stages)
+            StageSession(stage, index, bounds_ns, str(ref)) for index, stage in enumerate(stages)
         )
 
     def admit(self, inputs: Tensors, parameters: Mapping[str, Any], tenant: str) -> Admitted:
@@ -162,8 +163,9 @@ class PipelineSession:
 class StageSession:
     """One stage: takes every tensor of the pipeline, gives its session those that it wants."""
 
-    def __init__(self, stage: PipelineStage, index: int, bounds_ns: tuple[int, ...]) -> None:
+    def __init__(self, stage: PipelineStage, index: int, bounds_ns: tuple[int, ...], pipeline: str) -> None:
         self._session, self._index, self._bounds_ns = stage.session, index, bounds_ns
+        self._name = f"{pipeline}, stage {index} ({stage.session.metadata.ref})"
         self._wires = {
             spec.name: stage.inputs.get(spec.name, spec.name) for spec in stage.session.metadata.inputs
         }
@@ -188,9 +190,17 @@ class StageSession:
         return getattr(self._session, "instances", None)
 
     def admit(self, inputs: Tensors, parameters: Mapping[str, Any], tenant: str) -> Admitted:
-        """As the session, with the tensors kept for later stages."""
+        """As the session, with the tensors kept for later stages.
+
+        Raises:
+            InputRefused: naming pipeline and stage.
+        """
         own = {name: inputs[tensor] for name, tensor in self._wires.items()}
-        admitted = self._session.admit(own, parameters, tenant)
+        try:
+            admitted = self._session.admit(own, parameters, tenant)
+        except InputRefused as refused:
+            refused.model = self._name
+            raise
         return replace(
             admitted, inputs=StageInputs(admitted, inputs), stage=self._index, stage_bounds_ns=self._bounds_ns
         )
@@ -275,7 +285,7 @@ class _Wires:
         known = self._made[wanted.name][1] if wanted.name in self._made else self._given.get(wanted.name)
         if known is None:
             self._given[wanted.name] = wanted
-        elif known.datatype != wanted.datatype or len(known.shape) != len(wanted.shape):
+        elif known.datatype != wanted.datatype or not _may_fit(known.shape, wanted.shape):
             raise self._refused(
                 index, f"it wants {wanted.name!r} as {wanted.datatype} {wanted.shape}, "
                 f"there it is {known.datatype} {known.shape}"
@@ -290,3 +300,8 @@ class _Wires:
 
     def _refused(self, stage: int, reason: str) -> PipelineRefused:
         return PipelineRefused(version=str(self._ref), stage=stage, reason=reason)
+
+
+def _may_fit(made: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether some tensor has both shapes; -1 is an extent that is not known yet."""
+    return len(made) == len(wanted) and all(a == b or -1 in (a, b) for a, b in zip(made, wanted, strict=True))
