@@ -59,8 +59,11 @@ class NativeDoor:
         ]
         if origin is not None:
             extra.extend(self._origins.headers(origin, preflight=False))
-        naming = _NamedAnswer(send, extra, version)
+        is_head = asked.method == "HEAD"
+        naming = _NamedAnswer(send, extra, version, is_head)
         inner = inner_scope(scope, principal, asked.request_id)
+        if is_head:
+            inner["method"] = "GET"
         await _hand_over(native, inner, _Replayed(body, receive), naming, asked.request_id)
 
     async def open_socket(self, scope: Scope, receive: Receive, send: Send, request_id: RequestId) -> None:
@@ -118,16 +121,21 @@ class _Replayed:
 
 
 class _NamedAnswer:
-    """Puts our headers on the answer, and the version that was asked for into its media type."""
+    """Puts our headers on the answer, and the version that was asked for into its media type. To HEAD it
+    gives what GET gets, without the body."""
 
-    def __init__(self, send: Send, extra: list[tuple[bytes, bytes]], version: int | None) -> None:
-        self._send, self._extra, self._version = send, extra, version
+    def __init__(
+        self, send: Send, extra: list[tuple[bytes, bytes]], version: int | None, is_head: bool
+    ) -> None:
+        self._send, self._extra, self._version, self._is_head = send, extra, version, is_head
         self.has_begun = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.has_begun = True
             message = {**message, "headers": self._named(message.get("headers", ()))}
+        elif self._is_head:
+            message = {**message, "body": b""}
         await self._send(message)
 
     def _named(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -240,6 +240,25 @@ def test_with_authentication_an_open_listener_starts_and_a_taken_port_is_refused
         asyncio.run(_serve(build_application(fake_gateway()), port=taken.getsockname()[1]))
 
 
+async def native_greeting(scope, receive, send):
+    """Knows GET only, as routes of the native API do."""
+    status = 200 if scope["method"] == "GET" else 405
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@both
+def test_head_tells_of_the_native_api_what_get_would(kind):
+    with running_gateway(fake_gateway(native=native_greeting), kind) as gateway:
+        connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=HANG_S)
+        for method, body in (("HEAD", b""), ("GET", b"hello"), ("HEAD", b"")):  # on one connection
+            connection.request(method, "/api/v1/greeting")
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("content-length")) == (200, "5")
+            assert answer.read() == body
+        connection.close()
+
+
 @pytest.mark.parametrize("ports", [{"port": 99999}, {"port": -1}, {"port": 0, "grpc_port": 65536}], ids=str)
 def test_a_number_that_is_no_port_is_refused(ports):
     """The system takes 99999 for 34463, and nobody would look there."""
