@@ -27,6 +27,7 @@ __all__ = ["BoundedUvicorn"]
 
 _BACKLOG = 1024
 _IDLE_S = 0.5
+_LAST_WORDS_S = 0.05
 _MOST_MESSAGE_BYTES = 1 << 20
 """Of one WebSocket message. The application refuses much smaller ones, with a typed error."""
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -70,7 +71,14 @@ class BoundedUvicorn:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to whoever runs it."""
+    """uvicorn that leaves signals to whoever runs it, and hears out who just connected when it ends."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no connection, answer what is said on those that are open, then close them."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LAST_WORDS_S)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -265,8 +273,13 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.abort)
 
     def _refuse(self, answer: bytes) -> None:
-        """Without a word where an answer is under way: it would look like a part of that."""
-        if self.cycle is None or self.cycle.response_complete:
+        """Without a word where another request waits for its answer: it would look like that, or a part."""
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_started and not self._behind:
+            cycle.disconnected = True  # the body that broke off is its own, and this is its answer
+            cycle.message_event.set()
+            self.transport.write(answer)
+        elif cycle is None or cycle.response_complete:
             self.transport.write(answer)
         self.transport.close()
 

@@ -58,6 +58,26 @@ def test_requests_sent_behind_each_other_are_answered_in_order(kind):
 
 
 @both
+@pytest.mark.parametrize("size", [b"-1", b"f" * 17, b"zz"])
+def test_a_body_with_broken_chunks_is_answered(kind, size):
+    with running_gateway(fake_gateway(), kind) as gateway:
+        head = b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        found = told(gateway, head, size + b"\r\n{}\r\n0\r\n\r\n")
+        assert found.startswith(b"HTTP/1.1 400")
+        assert found.count(b"HTTP/1.1") == 1
+
+
+def test_what_is_no_request_does_not_answer_the_one_before_it_under_uvicorn():
+    inference = FakeInference()
+    inference.hold = True
+    body = b'{"inputs": [{"name": "FP32", "shape": [1], "datatype": "FP32", "data": [1]}]}'
+    head = LIVE.replace(b"GET /health/live", b"POST /v2/models/echo/infer")
+    with running_gateway(fake_gateway(inference=inference), ServerKind.UVICORN) as gateway:
+        length = b"content-length: %d\r\n" % len(body)
+        assert told(gateway, head % (b"runs", length) + body + b"\x16\x03\x01 no request\r\n\r\n") == b""
+
+
+@both
 def test_a_trailer_is_no_header(kind):
     with running_gateway(fake_gateway(), kind) as gateway:
         head = (
