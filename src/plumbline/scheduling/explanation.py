@@ -6,7 +6,7 @@ pass is explained. Times in the document are absolute monotonic nanoseconds of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ from plumbline.scheduling.policy import SchedulingPolicy
 from plumbline.scheduling.queue_entry import QueueEntry, group_key
 from plumbline.scheduling.replay import replay
 
-__all__ = ["Explanation", "Passage", "RequestNotLogged", "explain"]
+__all__ = ["Explanation", "Passage", "RequestNotLogged", "explain", "tell_lost_workers"]
 
 MOST_LISTED = 50
 """Overtakers and losers that a document lists; all are counted."""
@@ -129,6 +129,25 @@ def explain(
         passages=tuple(follower.passages),
         routes=tuple(follower.routes),
     )
+
+
+def tell_lost_workers(explanations: Mapping[str, Explanation]) -> None:
+    """End passages that a worker took along: its own log breaks off, and another one says when it was lost.
+
+    Args:
+        explanations: of one request, by the name of the log; a worker's has `NAME-gGENERATION` in it. Their
+            passages are changed.
+    """
+    for explanation in explanations.values():
+        for route in explanation.routes:
+            fields = route["fields"]
+            if route["reason"] != "worker_lost":
+                continue
+            folder = f"{fields.get('lost')}-g{fields.get('generation')}"
+            ended = {"how": "worker_ended", "time_ns": route["time_ns"]}
+            for name, other in explanations.items():
+                if folder in name.split("/") and other.passages and other.passages[-1].ended is None:
+                    other.passages[-1].ended = dict(ended)
 
 
 class _Follower:

@@ -30,16 +30,25 @@ def explanation_lines(explanation: Explanation) -> list[str]:
     policy = f", policy {explanation.policy}" if explanation.policy else ""
     lines = [f"request {explanation.request}{policy}"]
     for route in explanation.routes:
-        rejected = "; ".join(f"{name}: {why}" for name, why in route["rejected"])
-        lines.append(
-            f"routed to {route['chosen'] or 'nobody'} ({route['reason']})"
-            + (f"; not {rejected}" if rejected else "")
-        )
+        lines.append(_route_line(route, _ms(route["time_ns"], explanation.routes[0]["time_ns"])))
     for number, passage in enumerate(explanation.passages, start=1):
         if len(explanation.passages) > 1:
             lines.append(f"pass {number} of {len(explanation.passages)} through the queue")
         lines.extend(_passage_lines(explanation.request, passage))
     return lines
+
+
+def _route_line(route: dict[str, Any], moment: str) -> str:
+    fields = route["fields"]
+    rejected = "; ".join(f"{name}: {why}" for name, why in route["rejected"])
+    match route["reason"]:
+        case "worker_lost":
+            line = f"{moment} lost with worker {fields.get('lost')} ({fields.get('because')})"
+        case "answered_here":
+            return f"{moment} answered with {fields.get('status')} {fields.get('code')}, by no worker"
+        case reason:
+            line = f"routed to {route['chosen'] or 'nobody'} ({reason})"
+    return line + (f"; not {rejected}" if rejected else "")
 
 
 def _passage_lines(request: str, passage: Passage) -> Iterator[str]:
@@ -130,7 +139,7 @@ def _launch_lines(request: str, passage: Passage, start_ns: int) -> Iterator[str
 def _end_line(passage: Passage, start_ns: int) -> str:
     ended: dict[str, Any] | None = passage.ended
     if ended is None:
-        return "not ended when the log was read"
+        return "its end is not in this log"
     moment = _ms(ended["time_ns"], start_ns)
     match ended["how"]:
         case "finished":

@@ -13,7 +13,7 @@ from typing import Any
 
 from plumbline.contracts.records import decode_record
 from plumbline.contracts.requests import RequestId
-from plumbline.scheduling.explanation import Explanation, RequestNotLogged, explain
+from plumbline.scheduling.explanation import Explanation, RequestNotLogged, explain, tell_lost_workers
 from plumbline.scheduling.explanation_text import explanation_lines
 from plumbline.scheduling.policies.registry import open_policy
 from plumbline.scheduling.policy import SchedulingPolicy
@@ -73,6 +73,7 @@ def explain_from_logs(
             continue
     if not found:
         raise RequestNotLogged(request_id=request[:128])
+    tell_lost_workers(found)
     lines = [line for name, one in found.items() for line in (f"[{name}]", *explanation_lines(one))]
     return {
         "request": request,

@@ -68,7 +68,7 @@ def test_a_run_without_end_is_answered_with_its_limit_while_the_models_go_on(ser
     """504 with a stable code; the worker of the models is the same process as before."""
     before = worker(server, "w0")["pid"]
     answers: list[tuple[int, Any]] = []
-    hung = threading.Thread(target=lambda: answers.append(ask(server, "spin")))
+    hung = threading.Thread(target=lambda: answers.append(ask(server, "spin", **{"x-request-id": "hung"})))
     hung.start()
     echoes = []
     while hung.is_alive():
@@ -78,6 +78,11 @@ def test_a_run_without_end_is_answered_with_its_limit_while_the_models_go_on(ser
     assert (status, problem["code"]) == (504, "execution.workers_run_too_long")
     assert "at most 2.0 s (max_run_s)" in problem["detail"]
     assert set(echoes) == {200}
+    told = server.get("/api/v1/requests/hung/explain")[2]
+    assert any(
+        "answered with 504 execution.workers_run_too_long, by no worker" in line for line in told["lines"]
+    )
+    assert any("its worker ended before it did" in line for line in told["lines"])
     assert worker(server, "w0")["pid"] == before
     again_ready(server, "/v2/models/odd/ready")
     assert ask(server)[0] == 200

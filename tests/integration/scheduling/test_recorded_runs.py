@@ -468,7 +468,7 @@ def test_plumb_explain_answers_from_the_log_alone(tmp_path: Path, capsys: pytest
     _, text = run_cli(capsys, "explain", "companion", "--log", str(tmp_path))
     assert "finished: failed" in text
     _, text = run_cli(capsys, "explain", "left behind", "--log", str(tmp_path))
-    assert "not ended when the log was read" in text
+    assert "its end is not in this log" in text
     assert main(["explain", "stranger", "--log", str(tmp_path)]) != 0
 
 

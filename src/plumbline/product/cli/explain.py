@@ -35,19 +35,20 @@ def execute(arguments: Namespace) -> Answer:
 
 def _explain_logs(arguments: Namespace) -> Answer:
     from plumbline.product.cli.decision_logs import find_logs
-    from plumbline.scheduling.explanation import RequestNotLogged, explain
+    from plumbline.scheduling.explanation import RequestNotLogged, explain, tell_lost_workers
     from plumbline.scheduling.explanation_text import explanation_lines
     from plumbline.scheduling.policies.registry import policy_opener
 
     policy = policy_opener(arguments.policy)
-    documents, lines = [], []
+    found = {}
     for log in find_logs(arguments.log, arguments.name):
         try:
-            explanation = explain(log.bodies, arguments.request, policy=policy)
+            found[log.name] = explain(log.bodies, arguments.request, policy=policy)
         except RequestNotLogged:
             continue
-        documents.append({"log": log.name, **explanation.to_dict()})
-        lines += [f"log {log.name}", *explanation_lines(explanation)]
-    if not documents:
+    if not found:
         raise RequestNotLogged(request_id=arguments.request[:128])
+    tell_lost_workers(found)
+    documents = [{"log": name, **explanation.to_dict()} for name, explanation in found.items()]
+    lines = [line for name, one in found.items() for line in (f"log {name}", *explanation_lines(one))]
     return Answer(document={"schema_version": 1, "explanations": documents}, text="\n".join(lines))

@@ -33,7 +33,13 @@ from plumbline.serving.workers.own_files import write_own_file
 from plumbline.serving.workers.place import WorkerPlace
 from plumbline.serving.workers.receiving import read_outcome, read_outcome_apart, result_of
 from plumbline.serving.workers.reporting import rebuild
-from plumbline.serving.workers.rerouting import OnRoute, nobody_is_routed, sent_again, worker_lost
+from plumbline.serving.workers.rerouting import (
+    OnRoute,
+    answered_here,
+    nobody_is_routed,
+    sent_again,
+    worker_lost,
+)
 
 __all__ = ["CallDesk", "OnDone"]
 
@@ -50,7 +56,7 @@ class CallDesk:
         choice: of a worker.
         options: sizes and times.
         on_done: told of outcomes.
-        on_route: told of accepted calls whose worker died.
+        on_route: told of accepted calls whose worker died, and of outcomes that no worker gave.
     """
 
     def __init__(
@@ -280,6 +286,8 @@ class CallDesk:
             entry.seen += 1
             if entry.state is not CallState.SENT:
                 continue
+            if not entry.future.done():
+                self._on_route(worker_lost(entry, self._choice, place, reason))
             if entry.unwanted:
                 cancelled = RequestCancelled(request=entry.call.id, launched=True)
                 self._end(entry, CallEvent.FAIL, cancelled)
@@ -290,7 +298,6 @@ class CallDesk:
             else:
                 entry.state = apply_call(entry.state, CallEvent.LOSE)
                 self._waiting.append(entry)
-                self._on_route(worker_lost(entry, self._choice, place, reason))
         self.dispatch_waiting()
 
     def waiting_versions(self) -> set[int]:
@@ -323,6 +330,9 @@ class CallDesk:
         self._emptied.set()
 
     def _end(self, entry: Entry, event: CallEvent, outcome: InferenceResult | PlumblineError) -> None:
+        by_worker = event is CallEvent.ANSWER and not isinstance(outcome, OutcomeRefused)
+        if isinstance(outcome, PlumblineError) and not (by_worker or entry.future.done()):
+            self._on_route(answered_here(entry, outcome))
         self.journal.end(entry, event, outcome)
         told = outcome if isinstance(outcome, PlumblineError) else outcome.timing
         self._on_done(entry.version.spec.ref, entry.call, told)

@@ -1,4 +1,4 @@
-"""What the decision log says of a call whose worker died: what it waits for, and where it went then."""
+"""What the decision log of the gateway says of a call whose worker died, or that no worker answered."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from plumbline.contracts.records import Routing
+from plumbline.errors import PlumblineError
 from plumbline.serving.workers.choice import WorkerChoice
 from plumbline.serving.workers.journal import Entry
 from plumbline.serving.workers.place import WorkerPlace
 
-__all__ = ["OnRoute", "nobody_is_routed", "sent_again", "worker_lost"]
+__all__ = ["OnRoute", "answered_here", "nobody_is_routed", "sent_again", "worker_lost"]
 
 OnRoute = Callable[[Routing], None]
-"""Takes a record for every accepted call that loses its worker, and for every one that is sent again."""
+"""Takes a record for every accepted call that loses its worker, that is sent again, or that gets its outcome
+here and not from a worker.
+"""
 
 
 def nobody_is_routed(record: Routing) -> None:
@@ -22,7 +25,9 @@ def nobody_is_routed(record: Routing) -> None:
 
 
 def worker_lost(entry: Entry, choice: WorkerChoice, place: WorkerPlace, reason: str) -> Routing:
-    """The call waits. Rejected are the workers that do not take it now, each with what it waits for there."""
+    """The call waits, or is failed next. Rejected are the workers that do not take it now, each with what it
+    waits for there.
+    """
     entry.lost_ns = time.monotonic_ns()
     fields: dict[str, Any] = {"lost": place.name, "generation": place.generation, "because": reason}
     return _record(entry, choice, "", "worker_lost", fields)
@@ -35,6 +40,13 @@ def sent_again(entry: Entry, choice: WorkerChoice, place: WorkerPlace) -> Routin
         "waited_ns": time.monotonic_ns() - entry.lost_ns,
     }
     return _record(entry, choice, place.name, "sent_again", fields)
+
+
+def answered_here(entry: Entry, outcome: PlumblineError) -> Routing:
+    """No worker has it any more, and this is its outcome. Of that the code and the status are kept."""
+    fields: dict[str, Any] = {"code": outcome.code, "status": outcome.http_status}
+    call = entry.call
+    return Routing(time.monotonic_ns(), call.id, call.model, (), (), "", "answered_here", fields)
 
 
 def _record(entry: Entry, choice: WorkerChoice, chosen: str, reason: str, fields: dict[str, Any]) -> Routing:

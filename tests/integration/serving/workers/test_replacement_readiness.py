@@ -14,7 +14,7 @@ from plumbline.contracts.inference import VersionRef
 from plumbline.contracts.records import Routing
 from plumbline.errors import PlumblineError, Recoverability
 from plumbline.serving.ports import WorkerState
-from plumbline.serving.workers.failures import NoWorkerReady, VersionNotBack
+from plumbline.serving.workers.failures import NoWorkerReady, VersionNotBack, WorkerLostTwice
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.pool import ProcessPool
 from plumbline.testing.worker_pools import ECHO, call, in_time, spec, values
@@ -137,5 +137,28 @@ def test_a_version_that_cannot_be_loaded_again_keeps_no_other_from_serving_and_c
         broken.unlink()
         assert await answered(pool, SLOW, "slow") == [7.0]
         await pool.stop(drain=True, timeout_s=60.0)
+
+    in_time(run())
+
+
+def test_a_call_that_two_workers_took_along_has_its_answer_in_the_log_of_the_gateway() -> None:
+    """L4-17: no worker can write down what became of it."""
+
+    async def run() -> None:
+        routes: list[Routing] = []
+        pool = ProcessPool(WORKER, options=QUICK, on_route=routes.append)
+        await pool.start()
+        await pool.load(spec())
+        with pytest.raises(WorkerLostTwice) as lost:
+            await pool.infer(ECHO, call("kills", do="exit:3"))
+        assert await answered(pool, ECHO, "fine") == [7.0]
+        with pytest.raises(PlumblineError):
+            await pool.infer(ECHO, call("raises", do="raise"))
+        await pool.stop(drain=True, timeout_s=60.0)
+        assert [route.reason for route in routes if route.request == "kills"] == [
+            "worker_lost", "sent_again", "worker_lost", "answered_here",
+        ]  # fmt: skip
+        assert routes[-1].fields == {"code": lost.value.code, "status": lost.value.http_status}
+        assert {route.request for route in routes} == {"kills"}
 
     in_time(run())
