@@ -60,6 +60,7 @@ class GraphBuilder:
         self._outputs: dict[str, TensorID] = {}
         self._states: dict[str, TensorID] = {}
         self._names: set[str] = set()
+        self._notes: list[tuple[str, str]] = []
         self._current_source: tuple[str, ...] = ()
 
     # -- sources ---------------------------------------------------------------------------------------------
@@ -181,6 +182,10 @@ class GraphBuilder:
             return None
         return value.astype(self.type_of(tensor).dtype.numpy)
 
+    def note(self, subject: str, detail: str) -> None:
+        """Remember something that whoever asks about the model should know; it changes nothing."""
+        self._notes.append((subject, detail))
+
     def build(self) -> ExecutionGraph:
         """The finished graph: unused operators removed, nodes in canonical order, verified."""
         nodes = sort_nodes(_live_nodes(self._nodes, set(self._outputs.values())))
@@ -195,6 +200,7 @@ class GraphBuilder:
             inputs=self._inputs,
             outputs=self._outputs,
             states=self._states,
+            notes=tuple(self._notes),
         )
         verify(graph)
         return graph

@@ -54,6 +54,7 @@ class ExecutionGraph:
         outputs: caller's name -> tensor.
         states: caller's name -> tensor that persists between runs.
         budget_bytes: the most memory the caller allows, or None.
+        notes: subject and detail of what was odd when it was read; told by `plumb compile --explain`.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ExecutionGraph:
     outputs: Mapping[str, TensorID]
     states: Mapping[str, TensorID] = field(default_factory=lambda: MappingProxyType({}))
     budget_bytes: int | None = None
+    notes: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("symbols", "tensors", "constants", "inputs", "outputs", "states"):

@@ -46,6 +46,8 @@ def run_passes(graph: ExecutionGraph, target: TargetDescription) -> tuple[Execut
         InvalidGraph: a pass broke a rule (a defect of that pass).
     """
     report = PassReport()
+    for subject, detail in graph.notes:
+        report.note("import", "noted", subject, detail)
     for rewrite in PASSES:
         changed = rewrite(graph, target, report)
         if changed is not graph:

@@ -9,7 +9,10 @@ __all__ = ["PassReport", "Rewrite"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrite:
-    """One decision of a pass: `kind` is fused, folded, removed, laid_out, packed, partitioned or refused."""
+    """One decision of a pass: `kind` is fused, folded, removed, laid_out, packed, partitioned or refused.
+
+    What was odd when the model was read is there too, as `noted` by `import`.
+    """
 
     pass_name: str
     kind: str

@@ -24,7 +24,10 @@ from plumbline.compiler.importers.onnx.refusals import (
     OpsetTooNew,
     SymbolUnbounded,
 )
+from plumbline.compiler.passes.pipeline import run_passes
+from plumbline.contracts.tensors import DType
 from plumbline.errors import PlumblineError, Recoverability
+from plumbline.kernels.emit.target import AVX2
 from plumbline.serving.repository.settings import read_version_toml
 
 X = value("x", FLOAT, [2, 3])
@@ -243,3 +246,24 @@ def test_number_of_operands_that_the_standard_does_not_allow_is_refused(
 def test_bound_below_one_is_refused(bound: int) -> None:
     with pytest.raises(BindingRefused, match="less than 1"):
         import_onnx(SYMBOLIC, ImportOptions(symbols={"batch_size": bound}))
+
+
+def test_an_output_declared_in_another_type_than_it_has_is_noted_with_both() -> None:
+    """`plumb compile --explain` tells it, and what is served has the real type."""
+    node = helper.make_node("Relu", ["x"], ["y"])
+    graph = import_onnx(model([node], [X], [value("y", INT64, [2, 3])]))
+    _, report = run_passes(graph, AVX2)
+    (note,) = [r for r in report.rewrites if r.kind == "noted"]
+    assert (note.pass_name, note.subject) == ("import", "output y")
+    assert note.detail == "the file declares int64; its nodes give float32, which is what is served"
+    assert graph.type_of(graph.outputs["y"]).dtype is DType.FLOAT32
+    assert import_onnx(model([node], [X], [Y])).notes == ()
+
+
+def test_what_a_server_cannot_be_told_in_version_toml_is_said() -> None:
+    """The hints for the command line and the library cannot be followed there."""
+    unranked = model([helper.make_node("Relu", ["x"], ["y"])], [value("x", FLOAT, None)], [Y])
+    with pytest.raises(InputShapeUnknown, match="For a server, state the shape in the model file"):
+        import_onnx(unranked)
+    with pytest.raises(DataDependentShape, match="For a server, make the input an initializer"):
+        import_onnx(DYNAMIC["Reshape"][0])

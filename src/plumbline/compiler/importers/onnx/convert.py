@@ -12,7 +12,7 @@ from plumbline.compiler.importers.onnx.constants import add_initializer, remembe
 from plumbline.compiler.importers.onnx.control_flow import CONTROL_FLOW, resolve_control_flow
 from plumbline.compiler.importers.onnx.functions import FunctionLibrary, bind_attributes, find_arity
 from plumbline.compiler.importers.onnx.inputs import ImportOptions, InputReader
-from plumbline.compiler.importers.onnx.node import NodeView
+from plumbline.compiler.importers.onnx.node import DTYPES, NodeView
 from plumbline.compiler.importers.onnx.refusals import (
     InputShapeUnknown,
     NodeRefused,
@@ -27,6 +27,7 @@ from plumbline.compiler.importers.onnx_wire import (
     OnnxModel,
     OnnxNode,
     OnnxTensor,
+    OnnxValueInfo,
     order_nodes,
     read_model,
     verify_names,
@@ -90,8 +91,18 @@ class Walk:
             tensor = scope.get(value.name)
             if tensor is None:
                 raise InputShapeUnknown(input=value.name, reason="the output has no dense tensor value")
+            self._note_type(value, tensor)
             self.builder.output(value.name, tensor)
         return self.builder.build()
+
+    def _note_type(self, value: OnnxValueInfo, tensor: TensorID) -> None:
+        """Whoever reads the file expects the declared type; metadata and results have the computed one."""
+        declared, found = DTYPES.get(value.elem_type or 0), self.builder.type_of(tensor).dtype
+        if declared is not None and declared is not found:
+            detail = (
+                f"the file declares {declared.value}; its nodes give {found.value}, which is what is served"
+            )
+            self.builder.note(f"output {value.name}", detail)
 
     def _opsets(self) -> Mapping[str, int]:
         """The opset of each domain. A later one may mean something else by an operator of the same name."""

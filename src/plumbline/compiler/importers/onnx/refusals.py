@@ -60,7 +60,8 @@ class DataDependentShape(ValidationError):
     owner = "compiler.importers"
     template = (
         "node {node!r}: {operator} (opset {opset}) depends on run-time values: {reason}; graphs are static, "
-        "bind the value with `constants` if it never changes"
+        "bind the value with `constants` of plumbline.load if it never changes. For a server, make the input "
+        "an initializer of the model file: version.toml has no line for it"
     )
 
     node: str
@@ -91,7 +92,10 @@ class InputShapeUnknown(ValidationError):
 
     code = "validation.input_shape_unknown"
     owner = "compiler.importers"
-    template = "input {input!r}: {reason}; give its shape, for example --shape {input}=1x3x224x224"
+    template = (
+        "input {input!r}: {reason}; give its shape, for example --shape {input}=1x3x224x224. For a server, "
+        "state the shape in the model file: version.toml has no line for it"
+    )
 
     input: str
     reason: str
