@@ -77,6 +77,8 @@ class _Server(uvicorn.Server):
         """Take no connection, answer what is said on those that are open, then close them."""
         for server in self.servers:
             server.close()
+        for listener in sockets or ():
+            listener.close()
         await asyncio.sleep(_LAST_WORDS_S)
         await super().shutdown(sockets)
 
