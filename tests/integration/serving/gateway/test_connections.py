@@ -136,9 +136,8 @@ def test_connections_are_bounded_and_there_is_room_again_when_they_end(kind):
         if kind is ServerKind.GRANIAN:
             with waiting:
                 assert waiting.recv(65536).startswith(b"HTTP/1.1 200")
-        found = b""
-        while not found.startswith(b"HTTP/1.1 200"):  # uvicorn hears of the ends one after another
-            found = told(gateway, LIVE % (b"again", LAST))
+        # uvicorn hears of the ends one after another
+        wait_until(lambda: told(gateway, LIVE % (b"again", LAST)).startswith(b"HTTP/1.1 200"))
 
 
 def test_connections_leave_descriptors_for_the_rest_of_the_process():
