@@ -289,3 +289,19 @@ def test_stated_memory_above_the_budget_is_refused_before_setup_runs(engine, ref
         scheduler.load(ref, PythonSession(ref, Eager, VersionSettings(instances=3)), instances=3)
     scheduler.load(ref, PythonSession(ref, Sized, VersionSettings(instances=2)), instances=2)
     assert scheduler.status().memory_bytes == 2000
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "said"), [("inputs", None, "None"), ("outputs", [], "a list")]
+)
+def test_a_declaration_that_is_none_is_refused_and_not_taken_for_no_declaration(ref, attribute, value, said):
+    """A class whose declaration went wrong was ready, and took whatever came."""
+
+    class Undecided:
+        def run(self, inputs, parameters):
+            return {}
+
+    PythonSession(ref, Undecided, SETTINGS)
+    setattr(Undecided, attribute, value)
+    with pytest.raises(ClassRefused, match=f"{attribute} is {said}, expected a mapping"):
+        PythonSession(ref, Undecided, SETTINGS)

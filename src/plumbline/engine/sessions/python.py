@@ -214,11 +214,11 @@ class PythonSession:
             ) from error
 
     def _declared(self, attribute: str) -> tuple[TensorSpec, ...]:
-        declared = getattr(self._class, attribute, None)
-        if declared is None:
-            return ()
+        declared = getattr(self._class, attribute, {})
         if not isinstance(declared, Mapping):
-            raise self._refuse(f"{attribute} is no mapping of name to (datatype, shape)")
+            found = "None" if declared is None else f"a {type(declared).__name__}"
+            wanted = "expected a mapping of name to (datatype, shape); leave it out where anything goes"
+            raise self._refuse(f"{attribute} is {found}, {wanted}")
         return tuple(self._spec(attribute, name, facts) for name, facts in declared.items())
 
     def _spec(self, attribute: str, name: object, facts: object) -> TensorSpec:
