@@ -143,7 +143,15 @@ def leads_to_worker(process: int) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize("ending", ["unload", "stop", "kill", "end"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "unload",
+        "kill",
+        pytest.param("stop", marks=pytest.mark.slow),
+        pytest.param("end", marks=pytest.mark.slow),
+    ],
+)
 def test_what_a_class_forked_answers_nothing_and_ends_with_its_worker(tmp_path: Path, ending: str) -> None:
     """L4-72: requests after a fork are answered by the worker, and nothing of its group outlives it."""
     version = version_of(tmp_path, FORKS)
@@ -170,5 +178,78 @@ def test_what_a_class_forked_answers_nothing_and_ends_with_its_worker(tmp_path: 
             with pytest.raises(WorkerLostTwice):
                 await pool.infer(version.ref, ask("last", "end"))
         await gone(worker)
+
+    with_pool(work)
+
+
+ANYTHING = """
+import builtins
+import os
+import signal
+import sys
+import threading
+
+
+class Odd:
+    inputs = {"x": ("FP32", (-1,))}
+
+    def run(self, inputs, parameters):
+        exec(parameters.get("do", ""), globals())
+        return {"y": inputs["x"]}
+"""
+
+
+def test_what_a_class_does_to_its_process_is_its_own_failure_or_none_at_all(tmp_path: Path) -> None:
+    """X-31: the same worker goes on, and what it printed is kept up to a bound."""
+    version = version_of(tmp_path, ANYTHING)
+    harmless = (
+        "os.chdir('/')",
+        "[os.close(number) for number in (0, 1, 2)]",
+        "sys.stdout = sys.stderr = None",
+        "threading.Thread(target=sys.exit).start()",
+        "threading.Thread(target=lambda: 1 / 0).start()",
+    )
+    failing = {
+        "sys.exit(3)": "SystemExit",
+        "raise KeyboardInterrupt": "KeyboardInterrupt",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)": "ValueError",
+        "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})": "Mute",
+    }
+
+    async def work(pool: GroupedPool) -> None:
+        await pool.load(version)
+        printing = "[print('x' * (1 << 20)) for _ in range(20)]"
+        assert values(await pool.infer(version.ref, ask("prints", printing))) == [1.0]
+        for number, (do, name) in enumerate(failing.items()):
+            with pytest.raises(ClassFailed, match=f"raised {name}$"):
+                await pool.infer(version.ref, ask(f"f{number}", do))
+        for number, do in enumerate(harmless):
+            assert values(await pool.infer(version.ref, ask(f"h{number}", do, 2.0))) == [2.0]
+            assert values(await pool.infer(version.ref, ask(f"after{number}", "", 3.0))) == [3.0]
+        (status,) = pool.workers()
+        assert status.generation == 1
+        assert len(pool.output(status.name)) <= QUICK.log_bytes
+
+    with_pool(work)
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        "os.closerange(3, 1000)",
+        pytest.param("del builtins.len, builtins.isinstance", marks=pytest.mark.slow),
+    ],
+)
+def test_a_class_that_breaks_its_process_ends_its_own_call_and_no_other(tmp_path: Path, do: str) -> None:
+    """X-31: two workers are tried, the call fails typed, and the next one finds a whole worker."""
+    version = version_of(tmp_path, ANYTHING)
+
+    async def work(pool: GroupedPool) -> None:
+        await pool.load(version)
+        with pytest.raises(WorkerLostTwice):
+            await pool.infer(version.ref, ask("breaks", do))
+        while not any(status.versions for status in pool.workers()):
+            await asyncio.sleep(0.01)
+        assert values(await pool.infer(version.ref, ask("next", "", 5.0))) == [5.0]
 
     with_pool(work)
