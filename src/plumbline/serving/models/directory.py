@@ -67,6 +67,7 @@ class Directory:
         self._repository, self._clock, self._announce = repository, clock, announce
         self._loader, self._pool = VersionLoader(repository, pool, prepare, copies, max_inputs), pool
         self._models: dict[str, ServedModel] = {}
+        self._noted: set[str] = set()
         self.canaries = Canaries(self.model, clock, announce, rollouts)
         self._refreshing = asyncio.Lock()
         self._trouble = ""
@@ -330,8 +331,16 @@ class Directory:
                     del model.versions[number]
             self.canaries.recall(model)
             model.settle()
+            self._tell_note(model)
             if not model.versions:
                 del self._models[name]
+
+    def _tell_note(self, model: ServedModel) -> None:
+        """Once for a model, however often the repository is looked at."""
+        note = next((v.published.note for v in model.versions.values() if v.published.note), "")
+        if note and model.name not in self._noted:
+            self._noted.add(model.name)
+            self._announce("model.note", model.name, reason=note)
 
     def _found(self, published: PublishedVersion) -> ServedVersion:
         ref = published.ref

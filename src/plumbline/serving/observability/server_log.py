@@ -47,6 +47,7 @@ _LEVELS = {
     "worker.stalled": Level.ERROR,
     "worker.replaced": Level.WARNING,
     "model.failed": Level.ERROR,
+    "model.note": Level.WARNING,
     "canary.rolled_back": Level.WARNING,
     "workers.scale_failed": Level.WARNING,
     "task.failed": Level.WARNING,

@@ -25,7 +25,7 @@ from plumbline.contracts.inference import VersionRef
 from plumbline.serving.repository.digest import content_digest
 from plumbline.serving.repository.folder_index import INDEX_FOLDER, IndexEntry, IndexFile, make_durable
 from plumbline.serving.repository.folder_scan import index_files, scan
-from plumbline.serving.repository.layout import FLAT_VERSION
+from plumbline.serving.repository.layout import FLAT_VERSION, note_of
 from plumbline.serving.repository.names import verify_file_path, verify_ref
 from plumbline.serving.repository.port import PublishedState, PublishedVersion, RepositoryLimits
 from plumbline.serving.repository.refusals import (
@@ -179,6 +179,10 @@ class FolderRepository:
         self._listed = {ref: entry.listed(problems.get(ref, "")) for ref, entry in after.items()}
         for ref, problem in problems.items():
             self._listed.setdefault(ref, PublishedVersion(ref=ref, problem=problem))
+        notes = {model: note_of(self._root, model) for model in {ref.model for ref in self._listed}}
+        for ref, version in self._listed.items():
+            if notes[ref.model]:
+                self._listed[ref] = replace(version, note=notes[ref.model])
         return after
 
     def _find(self, ref: VersionRef) -> PublishedVersion:

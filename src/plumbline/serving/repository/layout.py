@@ -13,9 +13,10 @@ from plumbline.serving.repository.contents import find_choices
 from plumbline.serving.repository.names import verify_ref
 from plumbline.serving.repository.port import EMPTY_FOLDER
 
-__all__ = ["FLAT_VERSION", "Placed", "find_placed"]
+__all__ = ["FLAT_VERSION", "Placed", "find_placed", "note_of"]
 
 FLAT_VERSION = "1"
+_OTHER_SETTINGS = "config.pbtxt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,13 @@ def find_placed(root: Path) -> list[Placed]:
         elif entry.is_dir(follow_symlinks=False):
             found.extend(_placed_of(root, entry.name))
     return found
+
+
+def note_of(root: Path, model: str) -> str:
+    """What an operator should know of a model's folder: settings of another server that count nothing."""
+    if not os.path.isfile(root / model / _OTHER_SETTINGS):  # also where it cannot be looked at
+        return ""
+    return f"{_OTHER_SETTINGS} is not read; settings are version.toml in the folder of a version"
 
 
 def _placed_of(root: Path, model: str) -> list[Placed]:

@@ -72,6 +72,7 @@ class PublishedVersion:
         revision: of the source, as its publisher stated it; `sha256:DIGEST` for files that nobody published.
         order: grows with every version that the repository learns of.
         problem: why it cannot be fetched; empty when it can.
+        note: what lies with its model and means nothing here, for the operator; empty for nothing.
     """
 
     ref: VersionRef
@@ -82,6 +83,7 @@ class PublishedVersion:
     revision: str = ""
     order: int = 0
     problem: str = ""
+    note: str = ""
 
     @property
     def is_empty(self) -> bool:

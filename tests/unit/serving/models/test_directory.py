@@ -469,6 +469,31 @@ async def _nothing_to_prepare(spec: Any) -> None:
     assert (spec.folder / spec.entry).exists()
 
 
+def test_settings_of_another_server_are_told_once_and_count_nothing(bench: Any, tmp_path: Path) -> None:
+    """Whoever comes from Triton has `config.pbtxt` beside the version folders."""
+
+    async def work() -> None:
+        for model in ("a", "b"):
+            (tmp_path / "models" / model / "1").mkdir(parents=True)
+            (tmp_path / "models" / model / "1" / "model.onnx").write_bytes(b"1")
+        (tmp_path / "models" / "a" / "config.pbtxt").write_text("max_batch_size: 8")
+        directory = Directory(
+            FolderRepository(tmp_path / "models"), bench.pool, prepare=_nothing_to_prepare,
+            copies=bench.copies / "own", clock=bench.clock,
+            announce=lambda kind, subject, **fields: told.append((kind, subject, fields)),
+        )  # fmt: skip
+        await directory.start()
+        await directory.refresh()
+        notes = [(subject, fields["reason"]) for kind, subject, fields in told if kind == "model.note"]
+        assert notes == [
+            ("a", "config.pbtxt is not read; settings are version.toml in the folder of a version")
+        ]
+        assert directory.is_ready("a")
+
+    told: list[tuple[str, str, dict[str, Any]]] = []
+    run(work())
+
+
 def test_a_start_that_is_given_up_leaves_no_copy_and_nobody_waiting(bench: Any) -> None:
     async def work() -> None:
         for name in ("a", "b", "c"):
