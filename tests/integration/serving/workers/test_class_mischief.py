@@ -253,3 +253,21 @@ def test_a_class_that_breaks_its_process_ends_its_own_call_and_no_other(tmp_path
         assert values(await pool.infer(version.ref, ask("next", "", 5.0))) == [5.0]
 
     with_pool(work)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_what_a_class_forks_while_it_is_loaded_leaves_no_second_worker(tmp_path: Path) -> None:
+    """L4-72: a fork of the file, or of `setup`, ends where the version's code ends."""
+    at_load = FORKS.replace(
+        "class Odd:", "os.fork()\n\n\nclass Odd:\n    def setup(self, context):\n        os.fork()\n"
+    )
+    version = version_of(tmp_path, at_load)
+
+    async def work(pool: GroupedPool) -> None:
+        await pool.load(version)
+        (worker,) = (status.pid for status in pool.workers())
+        while living_of_group(worker) != {worker}:
+            await asyncio.sleep(0.01)
+        assert values(await pool.infer(version.ref, ask("after", "", 4.0))) == [4.0]
+
+    with_pool(work)
