@@ -30,7 +30,7 @@ TRACED_CALLS_PER_STEP = 16
 
 @dataclass(eq=False, kw_only=True)
 class InputRefused(ValidationError):
-    """An input array is missing, unknown, or of another type or shape."""
+    """An input array is missing, unknown, of another type or shape, or holds an index outside its table."""
 
     code = "validation.input"
     owner = "engine"
