@@ -13,6 +13,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Generator
+from typing import cast
 from urllib.parse import unquote
 
 import httptools
@@ -74,17 +75,36 @@ class _Server(uvicorn.Server):
     """uvicorn that leaves signals to whoever runs it, and hears out who just connected when it ends."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no connection, answer what is said on those that are open, then close them."""
+        """Take what the kernel took and nothing more, answer what is said, then close every connection."""
+        last = [listener.dup() for listener in sockets or ()]
         for server in self.servers:
             server.close()
         for listener in sockets or ():
             listener.close()
+        await asyncio.sleep(0)  # the loop lets go of the listeners
+        for connection in [taken for listener in last for taken in _take_and_close(listener)]:
+            with contextlib.suppress(OSError):  # it is gone already
+                await asyncio.get_running_loop().connect_accepted_socket(self._make_protocol, connection)
         await asyncio.sleep(_LAST_WORDS_S)
         await super().shutdown(sockets)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        kind = cast("type[HttpToolsProtocol]", self.config.http_protocol_class)
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+
+def _take_and_close(listener: socket.socket) -> list[socket.socket]:
+    """Connections that the kernel has taken and nobody has accepted: closing would reset them."""
+    listener.setblocking(False)
+    taken: list[socket.socket] = []
+    with listener, contextlib.suppress(OSError):
+        while len(taken) < _BACKLOG:
+            taken.append(listener.accept()[0])
+    return taken
 
 
 def _is_no_fault_of_a_client(record: logging.LogRecord) -> bool:
