@@ -44,8 +44,8 @@ def _route_line(route: dict[str, Any], moment: str) -> str:
     match route["reason"]:
         case "worker_lost":
             line = f"{moment} lost with worker {fields.get('lost')} ({fields.get('because')})"
-        case "answered_here":
-            return f"{moment} answered with {fields.get('status')} {fields.get('code')}, by no worker"
+        case "answered":
+            return f"{moment} answered with {fields.get('status')} {fields.get('code')}"
         case reason:
             line = f"routed to {route['chosen'] or 'nobody'} ({reason})"
     return line + (f"; not {rejected}" if rejected else "")

@@ -79,9 +79,7 @@ def test_a_run_without_end_is_answered_with_its_limit_while_the_models_go_on(ser
     assert "at most 2.0 s (max_run_s)" in problem["detail"]
     assert set(echoes) == {200}
     told = server.get("/api/v1/requests/hung/explain")[2]
-    assert any(
-        "answered with 504 execution.workers_run_too_long, by no worker" in line for line in told["lines"]
-    )
+    assert any("answered with 504 execution.workers_run_too_long" in line for line in told["lines"])
     assert any("its worker ended before it did" in line for line in told["lines"])
     assert worker(server, "w0")["pid"] == before
     again_ready(server, "/v2/models/odd/ready")

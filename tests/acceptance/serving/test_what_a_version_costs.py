@@ -82,7 +82,9 @@ def test_a_refusal_to_batch_is_said_by_the_commands(
     server: Any, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in (("models", "ls"), ("models", "show", "columns")):
-        assert f"columns@1 runs unbatched because {REASON}" in command(capsys, *words, "--server", server.base)
+        assert f"columns@1 runs unbatched because {REASON}" in command(
+            capsys, *words, "--server", server.base
+        )
     file = str(models / "columns" / "1" / "model.onnx")
     for words in (("plan", file), ("compile", file)):
         assert f"unbatched because {REASON}" in command(capsys, *words, "--symbol", "rows=4")

@@ -34,7 +34,7 @@ def test_what_a_worker_took_along_ends_there_and_the_answer_of_the_gateway_is_to
     routes = (
         route(1_000_000, "m@1/w0", "only_version"),
         route(3_000_000, "", "worker_lost", **gone),
-        route(4_500_000, "", "answered_here", code="backend.workers_lost_twice", status=502),
+        route(4_500_000, "", "answered", code="backend.workers_lost_twice", status=502),
     )
     explanations = {
         "gateway": Explanation(request="r", policy="", passages=(), routes=routes),
@@ -48,7 +48,7 @@ def test_what_a_worker_took_along_ends_there_and_the_answer_of_the_gateway_is_to
     tell_lost_workers(explanations)
     assert explanation_lines(explanations["gateway"])[2:] == [
         "+2.000 ms lost with worker w0 (SIGKILL)",
-        "+3.500 ms answered with 502 backend.workers_lost_twice, by no worker",
+        "+3.500 ms answered with 502 backend.workers_lost_twice",
     ]
     assert explanation_lines(explanations["w0-g1/engine"])[-1] == "+2.000 ms its worker ended before it did"
     assert explanation_lines(explanations["w0-g2/engine"])[-1] == "its end is not in this log"

@@ -45,6 +45,8 @@ class RouteReason(StrEnum):
     NEWEST = "newest_ready"
     CANARY = "canary_share"
     NONE = "none_ready"
+    ANSWERED = "answered"
+    """No choice: how a routed request that got no result was answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

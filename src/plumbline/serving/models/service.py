@@ -69,6 +69,7 @@ class RoutedInference:
         except PlumblineError as error:
             now_ns = self._clock.now_ns()
             counters.fail(started_ns=started_ns, now_ns=now_ns)
+            self._record(_answered(call, now_ns, error))
             if model.window is not None and error.recoverability is not Recoverability.TRANSIENT:
                 self._observe(model, version, failed=True, latency_ns=now_ns - started_ns)
             raise
@@ -153,6 +154,12 @@ def _decide(model: ServedModel, call: InferenceCall) -> tuple[RouteDecision, flo
 def _asked(model: ServedModel, call: InferenceCall) -> dict[str, Any]:
     """What a caller made up is not written down: a log holds names of the repository only (X-47)."""
     return {} if call.version is None or call.version in model.versions else {"asked": "unknown"}
+
+
+def _answered(call: InferenceCall, now_ns: int, error: PlumblineError) -> Routing:
+    """Also of what was refused before any queue: there is no other record of that."""
+    fields: dict[str, Any] = {"code": error.code, "status": error.http_status}
+    return Routing(now_ns, call.id, call.model, (), (), "", RouteReason.ANSWERED.value, fields)
 
 
 def _routing(

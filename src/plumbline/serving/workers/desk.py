@@ -35,7 +35,6 @@ from plumbline.serving.workers.receiving import read_outcome, read_outcome_apart
 from plumbline.serving.workers.reporting import rebuild
 from plumbline.serving.workers.rerouting import (
     OnRoute,
-    answered_here,
     nobody_is_routed,
     sent_again,
     worker_lost,
@@ -330,9 +329,6 @@ class CallDesk:
         self._emptied.set()
 
     def _end(self, entry: Entry, event: CallEvent, outcome: InferenceResult | PlumblineError) -> None:
-        by_worker = event is CallEvent.ANSWER and not isinstance(outcome, OutcomeRefused)
-        if isinstance(outcome, PlumblineError) and not (by_worker or entry.future.done()):
-            self._on_route(answered_here(entry, outcome))
         self.journal.end(entry, event, outcome)
         told = outcome if isinstance(outcome, PlumblineError) else outcome.timing
         self._on_done(entry.version.spec.ref, entry.call, told)

@@ -1,4 +1,4 @@
-"""What the decision log of the gateway says of a call whose worker died, or that no worker answered."""
+"""What the decision log of the gateway says of a call whose worker died."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from plumbline.contracts.records import Routing
-from plumbline.errors import PlumblineError
 from plumbline.serving.workers.choice import WorkerChoice
 from plumbline.serving.workers.journal import Entry
 from plumbline.serving.workers.place import WorkerPlace
 
-__all__ = ["OnRoute", "answered_here", "nobody_is_routed", "sent_again", "worker_lost"]
+__all__ = ["OnRoute", "nobody_is_routed", "sent_again", "worker_lost"]
 
 OnRoute = Callable[[Routing], None]
-"""Takes a record for every accepted call that loses its worker, that is sent again, or that gets its outcome
-here and not from a worker.
-"""
+"""Takes a record for every accepted call that loses its worker, or that is sent again."""
 
 
 def nobody_is_routed(record: Routing) -> None:
@@ -40,13 +37,6 @@ def sent_again(entry: Entry, choice: WorkerChoice, place: WorkerPlace) -> Routin
         "waited_ns": time.monotonic_ns() - entry.lost_ns,
     }
     return _record(entry, choice, place.name, "sent_again", fields)
-
-
-def answered_here(entry: Entry, outcome: PlumblineError) -> Routing:
-    """No worker has it any more, and this is its outcome. Of that the code and the status are kept."""
-    fields: dict[str, Any] = {"code": outcome.code, "status": outcome.http_status}
-    call = entry.call
-    return Routing(time.monotonic_ns(), call.id, call.model, (), (), "", "answered_here", fields)
 
 
 def _record(entry: Entry, choice: WorkerChoice, chosen: str, reason: str, fields: dict[str, Any]) -> Routing:

@@ -323,3 +323,20 @@ def test_a_promotion_moves_the_pin_and_is_refused_where_it_would_change_nothing(
             await bench.directory.promote("m")
 
     run(work())
+
+
+def test_how_a_call_without_a_result_was_answered_is_recorded(bench: Any) -> None:
+    """L4-17: also what was refused before any queue is told by the log alone."""
+
+    async def work() -> None:
+        bench.publish("m", "1")
+        await bench.directory.load("m")
+        bench.pool.serve = failing("1")
+        with pytest.raises(FakeRunFailed) as failed:
+            await bench.ask()
+        routed, answered = bench.records
+        assert (routed.reason, answered.reason) == ("only_version", "answered")
+        assert (answered.request, answered.chosen) == (routed.request, "")
+        assert answered.fields == {"code": failed.value.code, "status": failed.value.http_status}
+
+    run(work())
