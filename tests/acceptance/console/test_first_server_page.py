@@ -39,7 +39,7 @@ def test_the_commands_of_the_tutorial_do_what_it_says(start_server: Any, tmp_pat
     told = paste(kill, server.base)
     assert told.rindex('"ready":true') > told.index('"live":true')
     server.wait_ready()
-    assert server.workers()[0]["generation"] == 2
+    assert {worker["name"]: worker["generation"] for worker in server.workers()} == {"w0": 1, "classes-w0": 2}
     paste(canary, server.base)
     again = re.sub(r" -H 'x-request-id: first' \\\n", " ", ask)
     seen = {tuple(re.findall(r"\[[\d.,]+\]", paste(again, server.base))) for _ in range(40)}
