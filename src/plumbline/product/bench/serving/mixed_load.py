@@ -107,7 +107,8 @@ class LoadReport:
 def plan_arrivals(
     median_ns: Mapping[str, int], classes: Sequence[RequestClass], seconds: float, seed: int
 ) -> list[Arrival]:
-    """Moments in order, random and independent; the same for the same seed.
+    """Moments in order, random and independent; the same for the same seed. How many there are is no chance,
+    so each is a Poisson process of which the count is given.
 
     Args:
         median_ns: cost of a request of each model.
@@ -119,8 +120,7 @@ def plan_arrivals(
     arrivals: list[Arrival] = []
     for each in classes:
         mean_s = (median_ns[each.model] + DISPATCH_NS) / 1e9 / each.share
-        moments = np.cumsum(generator.exponential(mean_s, int(seconds / mean_s * 1.5) + 20))
-        arrivals += [(float(at_s), each) for at_s in moments[moments < seconds]]
+        arrivals += [(float(at_s), each) for at_s in generator.uniform(0.0, seconds, round(seconds / mean_s))]
     return sorted(arrivals, key=lambda pair: pair[0])
 
 
