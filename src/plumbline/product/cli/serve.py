@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline.product.cli.answer import Answer
+from plumbline.product.cli.arguments import parse_count
 
 if TYPE_CHECKING:
     from plumbline.product.serving.options import ServeOptions
@@ -25,14 +26,14 @@ def configure(parser: ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to bind (default: loopback)")
     add("--port", type=int, default=8000, help="of REST and WebSocket; 0 takes a free one")
     add("--grpc-port", type=int, default=8001, help="0 takes a free one, -1 serves no gRPC")
-    add("--workers", type=int, default=1, help="worker processes, the least when they scale")
-    add("--max-workers", type=int, help="most worker processes under load")
+    add("--workers", type=parse_count, default=1, help="worker processes, the least when they scale")
+    add("--max-workers", type=parse_count, help="most worker processes under load")
     add("--in-process", action="store_true", help="run the engine inside this process")
     add("--policy", default="earliest_deadline_first", help="scheduling policy by name")
-    add("--streams", type=int, default=1, help="launches that go on at once in a worker")
-    add("--queue", type=int, default=1024, help="most requests waiting in a worker")
+    add("--streams", type=parse_count, default=1, help="launches that go on at once in a worker")
+    add("--queue", type=parse_count, default=1024, help="most requests waiting in a worker")
     add(
-        "--promise-deadlines", type=int, metavar="US",
+        "--promise-deadlines", type=parse_count, metavar="US",
         help="promise or refuse deadlines of calibrated versions; work without a promise has no piece longer "
         "than this many microseconds",
     )  # fmt: skip
@@ -51,8 +52,8 @@ def configure(parser: ArgumentParser) -> None:
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="for browsers")
     add("--allow-host", action="append", default=[], metavar="HOST", help="name behind a proxy")
     add("--server", choices=("uvicorn", "granian"), default="uvicorn", help="HTTP server (default uvicorn)")
-    add("--max-body", type=int, default=64 << 20, metavar="BYTES", help="of one request (default: 64 MiB)")
-    add("--drain-timeout", type=float, default=30.0, metavar="S", help="for requests in flight")
+    add("--max-body", type=parse_count, default=64 << 20, metavar="BYTES", help="of one request (default: 64 MiB)")
+    add("--drain-timeout", type=_positive, default=30.0, metavar="S", help="for requests in flight")
     add("--otlp", metavar="URL", help="send OpenTelemetry spans there, over HTTP")
     add("--trace", action="store_true", help="write trace points of the engines as JSON lines")
     add(
