@@ -52,7 +52,13 @@ def configure(parser: ArgumentParser) -> None:
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="for browsers")
     add("--allow-host", action="append", default=[], metavar="HOST", help="name behind a proxy")
     add("--server", choices=("uvicorn", "granian"), default="uvicorn", help="HTTP server (default uvicorn)")
-    add("--max-body", type=parse_count, default=64 << 20, metavar="BYTES", help="of one request (default: 64 MiB)")
+    add(
+        "--max-body",
+        type=parse_count,
+        default=64 << 20,
+        metavar="BYTES",
+        help="of a request (default: 64 MiB)",
+    )
     add("--drain-timeout", type=_positive, default=30.0, metavar="S", help="for requests in flight")
     add("--otlp", metavar="URL", help="send OpenTelemetry spans there, over HTTP")
     add("--trace", action="store_true", help="write trace points of the engines as JSON lines")

@@ -51,7 +51,7 @@ def _requests(figures: ServingFigures, sources: MetricSources) -> Iterator[Metri
         for protocol, count in sorted(counts.items()):
             family.add_metric((protocol,), count)
         yield family
-    errors = _counter("request_errors", "Requests answered with an error.", "model", "protocol", "class", "code")
+    errors = _counter("request_errors", "Requests that got an error.", "model", "protocol", "class", "code")
     for labels, count in sorted(figures.errors.items()):
         errors.add_metric(labels, count)
     yield errors
