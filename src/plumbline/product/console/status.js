@@ -237,7 +237,8 @@
     const shown = timeline.filter((launch) => launch.ended_ns >= begin && launch.began_ns <= end);
     const lanes = [...new Set(timeline.map((launch) => `${launch.worker} ${launch.stream}`))].sort();
     const width = Math.max(280, stage.clientWidth);
-    const left = width < 500 ? 62 : 92;
+    const longest = Math.max(0, ...lanes.map((lane) => lane.length));
+    const left = Math.min(Math.max(62, 12 + longest * 6), width / 3);
     const height = Math.max(1, lanes.length) * 30 + 26;
     const x = (ns) => left + ((ns - begin) / (end - begin)) * (width - left - 6);
     const parts = [];
