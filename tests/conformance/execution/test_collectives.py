@@ -17,8 +17,8 @@ from plumbline.execution.rendezvous import (
 
 SLOT_BYTES = 256  # small, so that arrays travel in several parts
 
-PROLOGUE = """
-import sys, time
+PROLOGUE = '''
+import pathlib, sys, time
 import numpy as np
 from plumbline.errors import PlumblineError
 from plumbline.execution.collectives import CollectiveGroup, Reduction
@@ -26,20 +26,26 @@ from plumbline.execution.rendezvous import GroupTicket
 ticket = GroupTicket.from_text(sys.argv[1])
 def data(rank, dtype="float32"):
     return np.random.default_rng(rank).standard_normal(1000).astype(dtype)
+def stay(*ranks):
+    """Until each of them has said what it saw: who leaves earlier is a lost peer too, and may be named."""
+    pathlib.Path(sys.argv[3], str(ticket.rank)).touch()
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not all(pathlib.Path(sys.argv[3], str(r)).exists() for r in ranks):
+        time.sleep(0.005)
 with CollectiveGroup(ticket, timeout_s=float(sys.argv[2])) as group:
-"""
+'''
 
 
 HANG_S = 120
 
 
-def start_ranks(size, body, *, timeout_s=60.0):
+def start_ranks(size, body, *, timeout_s=60.0, meeting=""):
     code = PROLOGUE + "".join(f"    {line}\n" for line in body.strip().splitlines())
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with Rendezvous(size=size, slot_bytes=SLOT_BYTES) as rendezvous:
         return [
             subprocess.Popen(
-                [sys.executable, "-c", code, ticket.to_text(), str(timeout_s)],
+                [sys.executable, "-c", code, ticket.to_text(), str(timeout_s), str(meeting)],
                 pass_fds=ticket.descriptors,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -90,7 +96,7 @@ print(high.tobytes().hex(), sent.tobytes().hex(), gathered.tobytes().hex())
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
-def test_a_rank_that_dies_is_named_to_the_others_at_once(lost):
+def test_a_rank_that_dies_is_named_to_the_others_at_once(lost, tmp_path):
     """Lost peer: typed error, no hang; far below the timeout, because a death is seen, not waited for."""
     body = f"""
 array = data(ticket.rank)
@@ -102,19 +108,20 @@ try:
     group.all_reduce(array)
 except PlumblineError as error:
     print(error.code, error.lost_rank)
+stay(*{{0, 1, 2}} - {{{lost}}})
 try:
     group.barrier()
 except PlumblineError as error:
     print(error.code)
 """
-    processes = start_ranks(3, body, timeout_s=2 * HANG_S)  # and all is over before that
+    processes = start_ranks(3, body, timeout_s=2 * HANG_S, meeting=tmp_path)  # and all is over before that
     outputs = [process.communicate(timeout=HANG_S)[0].split() for process in processes]
     assert [p.returncode for p in processes] == [7 if rank == lost else 0 for rank in range(3)]
     expected = ["backend.peer_lost", str(lost), "backend.peer_lost"]
     assert [out for rank, out in enumerate(outputs) if rank != lost] == [expected] * 2
 
 
-def test_a_silent_rank_is_named_within_the_stated_time():
+def test_a_silent_rank_is_named_within_the_stated_time(tmp_path):
     """It lives but does not come: the others wait for as long as they said, not for its end."""
     body = """
 group.barrier()
@@ -125,8 +132,9 @@ else:
         group.barrier()
     except PlumblineError as error:
         print(error.code, error.lost_rank)
+    stay(0, 2)
 """
-    ranks = start_ranks(3, body, timeout_s=3)
+    ranks = start_ranks(3, body, timeout_s=3, meeting=tmp_path)
     try:
         outputs = [ranks[number].communicate(timeout=HANG_S)[0].split() for number in (0, 2)]
     finally:
@@ -135,15 +143,16 @@ else:
     assert outputs == [["backend.peer_lost", "1"]] * 2
 
 
-def test_ranks_that_call_different_collectives_are_told():
+def test_ranks_that_call_different_collectives_are_told(tmp_path):
     body = """
 array = data(ticket.rank)
 try:
     group.all_reduce(array, Reduction.SUM if ticket.rank else Reduction.MAX)
 except PlumblineError as error:
     print(error.code)
+stay(0, 1)
 """
-    assert outputs_of(start_ranks(2, body)) == [CollectiveMismatchError.code] * 2
+    assert outputs_of(start_ranks(2, body, meeting=tmp_path)) == [CollectiveMismatchError.code] * 2
 
 
 def test_a_forked_child_joins_with_its_own_descriptors():
