@@ -37,11 +37,13 @@ class Database:
     """Owns the pool. Open it with `open_database`, close it with `close`.
 
     At most `connections` are open at any time; who finds none free waits `POOL_WAIT_S` and is refused by
-    name. A connection that broke is noticed before its next use (`pre_ping`) and replaced.
+    name. A connection that broke is noticed before its next use (`pre_ping`) and replaced. A local file that
+    was removed or replaced takes no change any more: it would end with the connections that hold it.
     """
 
-    def __init__(self, engine: AsyncEngine, connections: int) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, connections: int, file: Path | None = None) -> None:
+        self._engine, self._file = engine, file
+        self._identity = None if file is None else _identity(file)
         self.connections = connections
 
     @property
@@ -80,6 +82,8 @@ class Database:
                 await connection.execution_options(plumbline_write=write)
                 async with connection.begin():
                     yield connection
+                    if write:
+                        self._verify_file()
         except PoolTimeout as error:
             raise StoreBusy(connections=self.connections) from error
         except DBAPIError as error:
@@ -87,10 +91,23 @@ class Database:
         except (OSError, InvalidRequestError) as error:
             raise StoreUnavailable(reason=type(error).__name__) from error
 
+    def _verify_file(self) -> None:
+        """Before the commit: what is stored can be found again."""
+        if self._file is not None and _identity(self._file) != self._identity:
+            raise StoreUnavailable(reason="its file was removed or replaced; the server has to be restarted")
+
     def _typed(self, error: DBAPIError) -> StoreBusy | StoreUnavailable:
         if _BUSY.search(str(error.orig)):
             return StoreBusy(connections=self.connections)
         return StoreUnavailable(reason=_reason(error.orig))
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _reason(cause: object) -> str:
@@ -117,10 +134,11 @@ async def open_database(url: str, *, connections: int = DEFAULT_CONNECTIONS) -> 
         StoreUnavailable: nobody answers there.
     """
     verified = _verified(url)
-    if verified.get_backend_name() == "sqlite":
-        _create_private(Path(verified.database or ""))
+    file = Path(verified.database or "") if verified.get_backend_name() == "sqlite" else None
+    if file is not None:
+        _create_private(file)
     engine = _engine(verified, connections)
-    database = Database(engine, connections)
+    database = Database(engine, connections, file)
     try:
         async with database.write() as connection:
             await connection.run_sync(migrate)

@@ -58,6 +58,30 @@ def test_a_store_without_room_reads_on_and_says_that_it_accepts_nothing(tmp_path
     run(test)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_whose_file_was_taken_away_accepts_nothing(tmp_path: Path, replaced: bool) -> None:
+    """X-57: after an acceptance a task is where a restart finds it."""
+
+    async def test() -> None:
+        file = tmp_path / "x.db"
+        database = await open_database(sqlite_url(file), connections=1)
+        store = WatchedTaskStore(SqlTaskStore(database))
+        await store.insert(queued_record("kept", 1), "{}", QueueLimits())
+        file.rename(tmp_path / "taken")
+        if replaced:
+            file.write_bytes(b"")
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await store.insert(queued_record("lost", 2), "{}", QueueLimits())
+        assert await store.find(A, "lost") is None, "nothing of it was kept"
+        assert "removed or replaced" in store.trouble()
+        (tmp_path / "taken").replace(file)
+        await store.insert(queued_record("later", 3), "{}", QueueLimits())
+        assert store.trouble() == ""
+        await database.close()
+
+    run(test)
+
+
 def test_a_store_that_another_process_locked_says_so_until_it_lets_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
