@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from plumbline.contracts.clock import MonotonicClock
 from plumbline.contracts.inference import VersionRef
@@ -15,8 +17,13 @@ REF = VersionRef(model="echo", version="1")
 HANG_S = 60.0
 
 
-def test_requests_of_one_launch_are_told_before_one_announcement() -> None:
-    """Those that came while the engine was held up share a launch (L4-16)."""
+@contextmanager
+def first_answer_held(
+    is_over: Callable[[list[str]], bool],
+) -> Iterator[tuple[Scheduler, list[str], Callable[[], None]]]:
+    """An engine inside the callback of its first request; what was told, announcements as `|`; and a function
+    that lets it go on and waits until that is enough.
+    """
     scheduler = Scheduler(policy=EarliestDeadlineFirstPolicy(), streams=LanePool(), clock=MonotonicClock())
     told: list[str] = []
     inside, gate, over = threading.Event(), threading.Event(), threading.Event()
@@ -28,8 +35,12 @@ def test_requests_of_one_launch_are_told_before_one_announcement() -> None:
 
     def announced() -> None:
         told.append("|")
-        if sum(word != "|" for word in told) == 4:
+        if is_over(told):
             over.set()
+
+    def go_on() -> None:
+        gate.set()
+        assert over.wait(HANG_S)
 
     scheduler.when_told(announced)
     scheduler.load(REF, EchoSession(REF))
@@ -37,41 +48,24 @@ def test_requests_of_one_launch_are_told_before_one_announcement() -> None:
     try:
         scheduler.submit(REF, echo_call("first", REF), first_done)
         assert inside.wait(HANG_S)
-        for name in ("a", "b", "c"):
-            scheduler.submit(REF, echo_call(name, REF), lambda done, name=name: told.append(name))
-        gate.set()
-        assert over.wait(HANG_S)
+        yield scheduler, told, go_on
     finally:
         scheduler.close()
+
+
+def test_requests_of_one_launch_are_told_before_one_announcement() -> None:
+    """Those that came while the engine was held up share a launch (L4-16)."""
+    with first_answer_held(lambda told: len(told) - told.count("|") == 4) as (scheduler, told, go_on):
+        for name in ("a", "b", "c"):
+            scheduler.submit(REF, echo_call(name, REF), lambda done, name=name: told.append(name))
+        go_on()
     assert told == ["first", "|", "a", "b", "c", "|"]
 
 
 def test_an_answer_outside_of_a_launch_is_announced_too() -> None:
     """A request that is cancelled before it runs has an announcement of its own."""
-    scheduler = Scheduler(policy=EarliestDeadlineFirstPolicy(), streams=LanePool(), clock=MonotonicClock())
-    told: list[str] = []
-    inside, gate, over = threading.Event(), threading.Event(), threading.Event()
-
-    def first_done(done: object) -> None:
-        told.append("first")
-        inside.set()
-        gate.wait(HANG_S)
-
-    def announced() -> None:
-        told.append("|")
-        if "second" in told:
-            over.set()
-
-    scheduler.when_told(announced)
-    scheduler.load(REF, EchoSession(REF))
-    scheduler.start()
-    try:
-        scheduler.submit(REF, echo_call("first", REF), first_done)
-        assert inside.wait(HANG_S)
+    with first_answer_held(lambda told: "second" in told) as (scheduler, told, go_on):
         scheduler.submit(REF, echo_call("second", REF), lambda done: told.append("second"))
         assert scheduler.cancel("second")
-        gate.set()
-        assert over.wait(HANG_S)
-    finally:
-        scheduler.close()
+        go_on()
     assert told == ["first", "|", "second", "|"]

@@ -9,7 +9,15 @@ from plumbline.compiler.planning.memory import AllocationPlan, Placement
 from plumbline.compiler.planning.picture_thinning import merged_shape, thin_out
 from plumbline.compiler.planning.picture_words import clipped, describe, describe_rest, escaped, format_bytes
 
-__all__ = ["MAX_BOXES", "PLAN_DOCUMENT_VERSION", "format_bytes", "plan_document", "render_svg"]
+__all__ = [
+    "MAX_BOXES",
+    "PLAN_DOCUMENT_VERSION",
+    "format_bytes",
+    "placement_facts",
+    "plan_document",
+    "plan_figures",
+    "render_svg",
+]
 
 PLAN_DOCUMENT_VERSION = 1
 MAX_BOXES = 5_000
@@ -33,6 +41,30 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1d243
 _COLOURS = ("#7aa7e6", "#5fc9a8", "#eaa262", "#b28be0", "#6cc3da", "#a3cc6a", "#e588a9", "#dcc35f")
 
 
+def plan_figures(plan: AllocationPlan) -> dict[str, Any]:
+    """What a plan comes to, without its buffers: bytes, steps, and its digest."""
+    return {
+        "digest": plan.digest,
+        "peak_bytes": plan.peak_bytes,
+        "lower_bound_bytes": plan.lower_bound_bytes,
+        "lower_bound_step": plan.lower_bound_step,
+        "naive_bytes": plan.naive_bytes,
+        "reuse_percent": round(plan.reuse_percent, 2),
+        "alignment_bytes": plan.alignment_bytes,
+    }
+
+
+def placement_facts(placement: Placement) -> dict[str, Any]:
+    """Where a buffer lies, in bytes of the arena, and from which step to which it is alive."""
+    return {
+        "name": placement.name,
+        "offset_bytes": placement.offset_bytes,
+        "size_bytes": placement.size_bytes,
+        "first_step": placement.first,
+        "last_step": placement.last,
+    }
+
+
 def plan_document(
     plan: AllocationPlan,
     *,
@@ -52,28 +84,13 @@ def plan_document(
     """
     document: dict[str, Any] = {
         "schema_version": PLAN_DOCUMENT_VERSION,
-        "digest": plan.digest,
-        "peak_bytes": plan.peak_bytes,
-        "lower_bound_bytes": plan.lower_bound_bytes,
-        "lower_bound_step": plan.lower_bound_step,
-        "naive_bytes": plan.naive_bytes,
-        "reuse_percent": round(plan.reuse_percent, 2),
-        "alignment_bytes": plan.alignment_bytes,
+        **plan_figures(plan),
         "strategy": plan.strategy,
         "weights_bytes": weights_bytes,
         "state_bytes": state_bytes,
         "contexts": contexts,
         "total_bytes": weights_bytes + state_bytes + contexts * plan.peak_bytes,
-        "tensors": [
-            {
-                "name": placement.name,
-                "offset_bytes": placement.offset_bytes,
-                "size_bytes": placement.size_bytes,
-                "first_step": placement.first,
-                "last_step": placement.last,
-            }
-            for placement in plan.placements
-        ],
+        "tensors": [placement_facts(placement) for placement in plan.placements],
     }
     if steps:
         document["steps"] = [{"step": step, "name": steps[step]} for step in sorted(steps)]

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from plumbline.compiler.planning.memory import AllocationPlan
-from plumbline.compiler.planning.picture import render_svg
+from plumbline.compiler.planning.picture import placement_facts, plan_figures, render_svg
 from plumbline.compiler.planning.picture_thinning import thin_out
 from plumbline.compiler.planning.picture_words import clipped
 from plumbline.compiler.planning.plan_file import PlanFileRefused, read_plan, verify_same_plan, write_plan
@@ -100,13 +100,7 @@ def _document(plan: AllocationPlan, manifest: Manifest, part: VersionSpec, most:
     arenas = part.settings.instances
     return {
         "stage": str(part.ref),
-        "digest": plan.digest,
-        "peak_bytes": plan.peak_bytes,
-        "lower_bound_bytes": plan.lower_bound_bytes,
-        "lower_bound_step": plan.lower_bound_step,
-        "naive_bytes": plan.naive_bytes,
-        "reuse_percent": round(plan.reuse_percent, 2),
-        "alignment_bytes": plan.alignment_bytes,
+        **plan_figures(plan),
         "weights_bytes": manifest.plan.weights_bytes,
         "state_bytes": manifest.plan.state_bytes,
         "arenas": arenas,
@@ -114,13 +108,7 @@ def _document(plan: AllocationPlan, manifest: Manifest, part: VersionSpec, most:
         "steps": len(manifest.step_names),
         "buffers_total": len(plan.placements),
         "buffers": [
-            {
-                "name": clipped(p.name).encode("utf-8", "replace").decode(),
-                "offset_bytes": p.offset_bytes,
-                "size_bytes": p.size_bytes,
-                "first_step": p.first,
-                "last_step": p.last,
-            }
+            {**placement_facts(p), "name": clipped(p.name).encode("utf-8", "replace").decode()}
             for p in sorted(listed, key=lambda p: (p.first, p.offset_bytes))
         ],
     }
