@@ -33,12 +33,7 @@ from plumbline.serving.workers.own_files import write_own_file
 from plumbline.serving.workers.place import WorkerPlace
 from plumbline.serving.workers.receiving import read_outcome, read_outcome_apart, result_of
 from plumbline.serving.workers.reporting import rebuild
-from plumbline.serving.workers.rerouting import (
-    OnRoute,
-    nobody_is_routed,
-    sent_again,
-    worker_lost,
-)
+from plumbline.serving.workers.rerouting import OnRoute, nobody_is_routed, sent_again, worker_lost
 
 __all__ = ["CallDesk", "OnDone"]
 
@@ -55,7 +50,7 @@ class CallDesk:
         choice: of a worker.
         options: sizes and times.
         on_done: told of outcomes.
-        on_route: told of accepted calls whose worker died, and of outcomes that no worker gave.
+        on_route: told of accepted calls whose worker died.
     """
 
     def __init__(

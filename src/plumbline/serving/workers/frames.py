@@ -12,11 +12,15 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["FrameReader", "FrameTooLong", "LoopWriter", "stream_pair", "write_frame"]
+__all__ = ["Frame", "FrameReader", "FrameTooLong", "LoopWriter", "stream_pair", "write_frame"]
 
 _LENGTH = struct.Struct("<I")
 _CHUNK_BYTES = 1 << 18
 _BUFFER_BYTES = 1 << 20
+
+
+Frame = bytearray | memoryview
+"""The message of one frame."""
 
 
 class FrameTooLong(ValueError):
@@ -48,7 +52,7 @@ class FrameReader:
         self._source, self._limit = source, limit_bytes
         self._rest = bytearray()
 
-    def read(self) -> list[bytes | bytearray | memoryview]:
+    def read(self) -> list[Frame]:
         """The frames that have come, after one look at the socket; none when none is whole.
 
         Raises:
@@ -69,8 +73,8 @@ class FrameReader:
         self._rest += chunk
         return self._split()
 
-    def _split(self) -> list[bytes | bytearray | memoryview]:
-        frames: list[bytes | bytearray | memoryview] = []
+    def _split(self) -> list[Frame]:
+        frames: list[Frame] = []
         start, rest = 0, self._rest
         while len(rest) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(rest, start)
@@ -79,7 +83,7 @@ class FrameReader:
             end = start + _LENGTH.size + length
             if end > len(rest):
                 break
-            frames.append(bytes(rest[start + _LENGTH.size : end]))
+            frames.append(rest[start + _LENGTH.size : end])
             start = end
         del rest[:start]
         return frames

@@ -16,7 +16,7 @@ from plumbline.serving.workers import protocol
 from plumbline.serving.workers.channel import WorkerChannel
 from plumbline.serving.workers.failures import ProtocolViolated, WorkerNotStarted
 from plumbline.serving.workers.files import receive_file_nowait, send_file, socket_pair
-from plumbline.serving.workers.frames import FrameReader, FrameTooLong, LoopWriter, stream_pair
+from plumbline.serving.workers.frames import Frame, FrameReader, FrameTooLong, LoopWriter, stream_pair
 from plumbline.serving.workers.options import PoolOptions
 from plumbline.serving.workers.region import Field, SharedRegion
 from plumbline.serving.workers.reporting import rebuild
@@ -25,7 +25,6 @@ from plumbline.serving.workers.spawning import OutputTail, WorkerProcess, exit_r
 
 __all__ = ["LinkEnded", "WorkerLink"]
 
-Frame = bytes | bytearray | memoryview
 _UNENCODABLE = (OverflowError, TypeError, ValueError, RecursionError)
 
 

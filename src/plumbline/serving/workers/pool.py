@@ -53,8 +53,7 @@ class ProcessPool:
         options: sizes and times.
         on_event: told of workers that come and go.
         on_done: told of outcomes.
-        on_route: takes a record for every accepted call that loses its worker, when it is sent again, and
-            when it gets an outcome that no worker gave.
+        on_route: takes a record for every accepted call that loses its worker, and when it is sent again.
     """
 
     def __init__(
